@@ -40,8 +40,8 @@ std::string nearest_name_hint(const std::string& given, const std::vector<std::s
 }
 
 void assertion_failed(const char* expression, const char* file, int line, const std::string& message) {
-  std::fprintf(stderr, "deepflow: internal error: %s:%d: %s%s%s\n", file, line, expression,
-               message.empty() ? "" : ": ", message.c_str());
+  std::fprintf(stderr, "deepflow: internal error: %s:%d: %s%s%s\n", file, line, expression, message.empty() ? "" : ": ",
+               message.c_str());
   std::fflush(stderr);
   std::abort();
 }

@@ -55,8 +55,8 @@ std::string nearest_name_hint(const std::string& given, const std::vector<std::s
 }  // namespace deepflow
 
 // For our own bugs, in every build: prints the place and aborts. DF_ASSERT(a == b) or DF_ASSERT(a == b, "rows {}", a).
-#define DF_ASSERT(cond, ...)                                                                       \
-  do {                                                                                             \
-    if (!(cond)) [[unlikely]]                                                                      \
-      ::deepflow::assertion_failed(#cond, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__));      \
+#define DF_ASSERT(cond, ...)                                                                  \
+  do {                                                                                        \
+    if (!(cond)) [[unlikely]]                                                                 \
+      ::deepflow::assertion_failed(#cond, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__)); \
   } while (0)

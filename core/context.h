@@ -1,0 +1,54 @@
+#pragma once
+
+#include "core/autograd.h"
+#include "core/dtype.h"
+#include "core/parameter.h"
+#include "core/random.h"
+#include "core/runtime.h"
+#include "core/statistics.h"
+#include "core/stream.h"
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace deepflow {
+
+// Rows of a forward pass: token-major, sequence after sequence. All of it describes the rows, never the ranks.
+struct RowInfo {
+  int64_t batch = 0;      // sequences
+  int64_t sequence = 0;   // rows per sequence; batch * sequence rows in all
+  Tensor positions;       // i32 [rows]: position for RoPE and learned positions
+  Tensor document_start;  // i32 [rows]: first row, within the same sequence, that this row may attend to.
+                          // Undefined: the whole sequence is one document
+  Tensor row_ids;         // i64 [rows]: global token id (sample * sequence length + t), the key of dropout masks
+  int64_t rows() const { return batch * sequence; }
+};
+
+// What every forward takes. Without a tape nothing is recorded (evaluation, generation, the first pass of a
+// recomputed segment).
+struct ForwardContext {
+  Runtime& runtime;
+  Stream& stream;
+  ParameterStore& store;
+  Tape* tape = nullptr;
+  DType compute = DType::kF32;  // operands and activations; the residual stream is f32
+  bool training = false;
+  uint64_t seed = 0;
+  int64_t step = 0;
+  RowInfo rows;
+  StatisticsSink* statistics = nullptr;
+  class KeyValueCache* cache = nullptr;  // generation only (models/key_value_cache.h)
+
+  Tensor empty(const Shape& shape, DType dtype) const { return Tensor::empty(runtime.memory(), shape, dtype); }
+  RandomSite random(std::string_view site) const { return random_site(seed, site, static_cast<uint64_t>(step)); }
+};
+
+// Runs `segment` without recording it and puts one node on the tape, whose backward runs it again on an inner tape.
+// `segment` must be pure: it is called with a context of its own, statistics off in the replay.
+using Segment = std::function<std::vector<Var>(ForwardContext&, std::span<const Var>)>;
+std::vector<Var> recompute(ForwardContext& context, std::span<const Var> inputs, Segment segment);
+
+}  // namespace deepflow

@@ -1,0 +1,53 @@
+#include "core/thread_pool.h"
+
+#include <sched.h>
+
+#include <cmath>
+#include <fstream>
+#include <string>
+
+// libgomp's entry points, called directly so that gcc and clang builds share the team of oneDNN's own loops.
+extern "C" {
+void GOMP_parallel(void (*fn)(void*), void* data, unsigned num_threads, unsigned flags);
+int omp_get_thread_num(void);
+int omp_get_num_threads(void);
+void omp_set_num_threads(int);
+void omp_set_dynamic(int);
+}
+
+namespace deepflow {
+
+ThreadPool::ThreadPool(int num_threads) : num_threads_(std::max(1, num_threads)) {
+  omp_set_dynamic(0);
+  omp_set_num_threads(num_threads_);
+}
+
+void ThreadPool::run_erased(Body body, void* closure, int num_threads) {
+  if (num_threads == 1) {
+    body(closure, 0, 1);
+    return;
+  }
+  struct Call {
+    Body body;
+    void* closure;
+  } call{body, closure};
+  GOMP_parallel(
+      [](void* c) {
+        auto* call_ = static_cast<Call*>(c);
+        call_->body(call_->closure, omp_get_thread_num(), omp_get_num_threads());
+      },
+      &call, static_cast<unsigned>(num_threads), 0);
+}
+
+int available_cores() {
+  cpu_set_t set;
+  int cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  std::ifstream quota("/sys/fs/cgroup/cpu.max");
+  std::string limit;
+  double period = 0;
+  if (quota >> limit >> period && limit != "max" && period > 0)
+    cores = std::min(cores, static_cast<int>(std::ceil(std::stod(limit) / period)));
+  return std::max(1, cores);
+}
+
+}  // namespace deepflow
