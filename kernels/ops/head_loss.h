@@ -1,0 +1,22 @@
+#pragma once
+
+#include "core/context.h"
+
+namespace deepflow {
+
+struct LossResult {
+  Var loss;    // f32 [1]: sum over rows of weight * negative log-likelihood (natural logarithm)
+  Tensor nll;  // f32 [M]: of every row with a label, 0 where masked
+};
+
+// Vocabulary head and softmax cross-entropy in one op. x [M, D] compute dtype; head pack [V, D] (physical rows padded;
+// padding never enters the softmax); labels i32 [M], -1: masked; weights f32 [M]: what each row's loss counts (1 /
+// number of unmasked tokens of the whole step, so that nothing divides later). Logits exist only for a chunk of tokens
+// at a time in f32; in bf16 they are overwritten by their gradient and kept for one weight-gradient GEMM (B x T x V
+// bf16). Throws DataError for a label >= V.
+LossResult head_loss(ForwardContext& context, const Var& x, Pack& head, const Tensor& labels, const Tensor& weights);
+
+// Logits f32 [M, V] (logical columns only), no tape: probing and sampling.
+Tensor head_logits(ForwardContext& context, const Tensor& x, Pack& head);
+
+}  // namespace deepflow
