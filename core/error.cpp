@@ -26,7 +26,7 @@ size_t edit_distance(const std::string& a, const std::string& b) {
 
 }  // namespace
 
-std::string nearest_name_hint(const std::string& given, const std::vector<std::string>& known) {
+std::string nearest_name(const std::string& given, const std::vector<std::string>& known) {
   const std::string* best = nullptr;
   size_t best_distance = std::max<size_t>(2, given.size() / 3) + 1;
   for (const std::string& name : known) {
@@ -36,7 +36,12 @@ std::string nearest_name_hint(const std::string& given, const std::vector<std::s
       best = &name;
     }
   }
-  return best ? fmt::format("; did you mean {}?", *best) : std::string();
+  return best ? *best : std::string();
+}
+
+std::string nearest_name_hint(const std::string& given, const std::vector<std::string>& known) {
+  const std::string near = nearest_name(given, known);
+  return near.empty() ? near : "; did you mean " + near + "?";
 }
 
 void assertion_failed(const char* expression, const char* file, int line, const std::string& message) {

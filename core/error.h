@@ -47,7 +47,9 @@ class NumericError : public Error {
   explicit NumericError(fmt::format_string<A...> f, A&&... a) : Error(fmt::format(f, std::forward<A>(a)...)) {}
 };
 
-// "; did you mean NAME?" for the nearest of `known` within a small edit distance, else "".
+// The nearest of `known` within a small edit distance; empty if none is near.
+std::string nearest_name(const std::string& given, const std::vector<std::string>& known);
+// "; did you mean NAME?" for the nearest, or "".
 std::string nearest_name_hint(const std::string& given, const std::vector<std::string>& known);
 
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line, const std::string& message);
