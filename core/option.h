@@ -1,10 +1,8 @@
 #pragma once
 
-#include "core/error.h"
+#include "core/option_group.h"
 #include "core/option_scalar.h"
-#include "core/option_value.h"
 
-#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -29,62 +27,11 @@
 
 namespace deepflow {
 
-class OptionGroup;
-
-// One key of a recipe, without its type.
-class Option {
- public:
-  Option(std::string path, std::string name) : path_(std::move(path)), name_(std::move(name)) {}
-  virtual ~Option() = default;
-  Option(const Option&) = delete;
-  Option& operator=(const Option&) = delete;
-
-  const std::string& path() const { return path_; }  // "optim.lr"
-  const std::string& name() const { return name_; }  // "lr"
-  const std::string& help_text() const { return help_; }
-  const std::string& unit_text() const { return unit_; }
-  const std::string& source_text() const { return source_; }
-  const std::string& absent_text() const { return absent_; }
-  const std::string& default_text() const { return default_; }  // as YAML; what it was when it was declared
-  bool is_required() const { return required_; }
-  const OptionPlace& place() const { return place_; }  // where the recipe gave it
-  bool given() const { return place_.origin != nullptr; }
-
-  void read_from(const OptionValue& value, const OptionPlace& place);  // read(), and remembers the place
-
-  virtual OptionValue write() const = 0;
-  virtual std::string type_text() const = 0;                   // "number", "list of {store, weight}"
-  virtual std::string range_text() const = 0;                  // "0 to 10", "one of a, b" or ""
-  virtual const OptionGroup* keys() const { return nullptr; }  // of a map, or of one item of a list of maps
-  virtual OptionGroup* section() { return nullptr; }           // not null: a map that the recipe holds exactly once
-
- protected:
-  virtual void read(const OptionValue& value) = 0;
-
-  std::string path_, name_, help_, unit_, source_, absent_, default_;
-  bool required_ = false;
-  OptionPlace place_;
-};
-
-// A key whose value is a map with keys of its own.
-class SectionOption final : public Option {
- public:
-  SectionOption(std::string path, std::string name);
-  ~SectionOption() override;
-  SectionOption& help(std::string text) { return help_ = std::move(text), *this; }
-
-  OptionValue write() const override;
-  std::string type_text() const override { return "map"; }
-  std::string range_text() const override { return ""; }
-  const OptionGroup* keys() const override { return group_.get(); }
-  OptionGroup* section() override { return group_.get(); }
-
- protected:
-  void read(const OptionValue& value) override;
-
- private:
-  std::unique_ptr<OptionGroup> group_;
-};
+std::string inline_option_text(const OptionValue& value);  // as one line of YAML
+[[noreturn]] void fail_option_length(const OptionValue& value, const std::string& path, size_t low, size_t high);
+std::string length_option_text(size_t low, size_t high);  // "2 items", "" when any length is allowed
+std::string item_option_text(const OptionGroup& group);   // "{store, weight}"
+bool is_absent_option(const OptionValue& value);          // null or a plain `none`
 
 template <class T>
 struct OptionShape {  // what stands below std::optional and std::vector
@@ -165,66 +112,119 @@ class TypedOption final : public Option {
   size_t low_length_ = 0, high_length_ = SIZE_MAX;
 };
 
-// The keys of one map. Holds references to the members it was declared with and must not outlive them.
-class OptionGroup {
- public:
-  using Check = std::function<void(const OptionGroup&)>;
-  struct Variant {
-    std::string key, value;
-    std::unique_ptr<OptionGroup> group;
-  };
-
-  explicit OptionGroup(std::string path = "") : path_(std::move(path)) {}
-  OptionGroup(const OptionGroup&) = delete;
-  OptionGroup& operator=(const OptionGroup&) = delete;
-
-  // A key for `target`: returns TypedOption<T>&, or SectionOption& when T is a struct with a declare() of its own.
-  template <class T>
-  auto& add(const std::string& name, T& target);
-  // A map below this one whose keys the caller adds to the returned option's section().
-  SectionOption& add_section(const std::string& name);
-  // Keys that exist only while the option `key` of this group, already declared, has the value `value`
-  // (model.family). They are written beside `key`, at the same level.
-  OptionGroup& variant(const std::string& key, const std::string& value);
-  // A scalar in place of this map fills `key` (train: a.h5 stands for train: {store: a.h5}).
-  void short_form(const std::string& key) { short_form_ = key; }
-  // Runs after this group and everything below it was read; calls fail() or throws ConfigError.
-  void check(Check check) { checks_.push_back(std::move(check)); }
-
-  // Sets the members from a map (null: an empty one), then demands required keys and runs the checks.
-  void read(const OptionValue& map);
-  OptionValue write() const;  // every key, with its help as comment
-
-  // Throws "file:line: path.key message"; `key` is relative to this group and may be dotted ("optim.lr").
-  template <class... A>
-  [[noreturn]] void fail(const std::string& key, fmt::format_string<A...> f, A&&... a) const {
-    fail_text(key, fmt::format(f, std::forward<A>(a)...));
+template <class T>
+TypedOption<T>::TypedOption(std::string path, std::string name, T& target)
+    : Option(std::move(path), std::move(name)), target_(target) {
+  if constexpr (!kScalar) {
+    example_ = std::make_unique<Example>();
+    example_->group = std::make_unique<OptionGroup>(path_);
+    declare(*example_->group, example_->item);
   }
-  bool given(const std::string& key) const;             // the recipe says it; false: it has its default
-  const Option* find(const std::string& dotted) const;  // also in variants that are not active; null: no such key
-  const std::string& path() const { return path_; }
-  const std::string& short_form() const { return short_form_; }
-  const std::vector<std::unique_ptr<Option>>& options() const { return options_; }
-  const std::vector<Variant>& variants() const { return variants_; }
+  if constexpr (!std::is_enum_v<Item>) default_ = inline_option_text(write());
+}
 
- private:
-  Option& put(std::unique_ptr<Option> option);
-  Option* own(const std::string& name) const;
-  bool active(const Variant& variant) const;
-  void read_entries(const OptionValue& map);
-  void read_rest(const std::vector<const OptionEntry*>& rest, const OptionPlace& whole);
-  void finish(const OptionPlace& whole);
-  [[noreturn]] void unknown_key(const OptionEntry& entry) const;
-  [[noreturn]] void fail_text(const std::string& key, const std::string& message) const;
-  std::string path_to(const std::string& name) const { return path_.empty() ? name : path_ + "." + name; }
+template <class T>
+TypedOption<T>& TypedOption<T>::values(std::vector<std::pair<std::string, Item>> table) {
+  limits_.values(std::move(table));
+  default_ = inline_option_text(write());
+  return *this;
+}
 
-  std::string path_, short_form_;
-  const OptionGroup* root_ = this;  // of the whole recipe, to look for a key that stands at the wrong level
-  std::vector<std::unique_ptr<Option>> options_;
-  std::vector<Variant> variants_;
-  std::vector<Check> checks_;
-};
+template <class T>
+std::string TypedOption<T>::type_text() const {
+  const std::string item = kScalar ? option_type_text<Item>() : item_option_text(*keys());
+  const std::string shape = OptionShape<T>::is_list ? "list of " + item : item;
+  return OptionShape<T>::is_optional ? shape + ", or none" : shape;
+}
+
+template <class T>
+std::string TypedOption<T>::range_text() const {
+  std::string text;
+  if constexpr (kScalar) text = limits_.text();
+  const std::string length = length_option_text(low_length_, high_length_);
+  return text.empty() || length.empty() ? text + length : length + ", each " + text;
+}
+
+template <class T>
+template <class U>
+void TypedOption<T>::read_any(const OptionValue& value, const std::string& path, U& out) {
+  if constexpr (kScalar) {
+    if constexpr (std::is_enum_v<Item>) DF_ASSERT(limits_.has_choices(), "{} needs values()", path_);
+    limits_.read(value, path, out);
+  } else {
+    OptionGroup group(path);
+    declare(group, out);
+    group.read(value);
+  }
+}
+
+template <class T>
+template <class U>
+void TypedOption<T>::read_any(const OptionValue& value, const std::string& path, std::optional<U>& out) {
+  if (is_absent_option(value)) {
+    out.reset();
+  } else {
+    U inner{};
+    read_any(value, path, inner);
+    out = std::move(inner);
+  }
+}
+
+template <class T>
+template <class U>
+void TypedOption<T>::read_any(const OptionValue& value, const std::string& path, std::vector<U>& out) {
+  const bool is_list = value.kind == OptionValue::Kind::kList;
+  const size_t count = is_list ? value.items.size() : 1;  // one item may stand without brackets
+  if (count < low_length_ || count > high_length_) fail_option_length(value, path, low_length_, high_length_);
+  std::vector<U> items;
+  for (size_t i = 0; i < count; ++i) {
+    U item{};
+    read_any(is_list ? value.items[i] : value, is_list ? fmt::format("{}[{}]", path, i) : path, item);
+    items.push_back(std::move(item));
+  }
+  out = std::move(items);
+}
+
+template <class T>
+template <class U>
+OptionValue TypedOption<T>::write_any(U& value) const {
+  if constexpr (kScalar) {
+    return limits_.write(value);
+  } else {
+    OptionGroup group(path_);
+    declare(group, value);
+    return group.write();
+  }
+}
+
+template <class T>
+template <class U>
+OptionValue TypedOption<T>::write_any(std::optional<U>& value) const {
+  return value ? write_any(*value) : OptionValue();
+}
+
+template <class T>
+template <class U>
+OptionValue TypedOption<T>::write_any(std::vector<U>& value) const {
+  OptionValue list;
+  list.kind = OptionValue::Kind::kList;
+  for (size_t i = 0; i < value.size(); ++i) {
+    U item = value[i];  // a copy, because std::vector<bool> has no references
+    list.items.push_back(write_any(item));
+  }
+  return list;
+}
+
+template <class T>
+auto& OptionGroup::add(const std::string& name, T& target) {
+  using Item = typename OptionShape<T>::Item;
+  if constexpr (std::is_same_v<T, Item> && !kIsOptionScalar<T>) {
+    SectionOption& section = add_section(name);
+    declare(*section.section(), target);
+    return section;
+  } else {
+    return static_cast<TypedOption<T>&>(put(std::make_unique<TypedOption<T>>(path_to(name), name, target)));
+  }
+}
 
 }  // namespace deepflow
-
-#include "core/option_typed.h"

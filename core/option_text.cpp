@@ -1,0 +1,135 @@
+#include "core/option_text.h"
+
+#include "core/option_scalar.h"
+
+namespace deepflow {
+namespace {
+
+std::string one_line_each(const OptionGroup& group, const std::string& condition) {
+  std::string text;
+  for (const auto& option : group.options()) {
+    const std::string kind = option->section() ? "" : fmt::format(" (default {})", option->default_text());
+    text += fmt::format("  {:<28} {}{}{}\n", option->name(), option->help_text(),
+                        option->is_required() ? " (required)" : kind, condition);
+  }
+  for (const auto& variant : group.variants()) {
+    text += one_line_each(*variant.group, fmt::format(", when {} is {}", variant.key, variant.value));
+  }
+  return text;
+}
+
+// "model.family llama" for an option of a variant, "" for one that always exists.
+std::string condition_of(const OptionGroup& group, const Option& wanted) {
+  for (const auto& variant : group.variants()) {
+    for (const auto& option : variant.group->options()) {
+      if (option.get() == &wanted) return fmt::format("{}.{} is {}", group.path(), variant.key, variant.value);
+    }
+  }
+  for (const auto& option : group.options()) {
+    if (!option->keys()) continue;
+    if (const std::string condition = condition_of(*option->keys(), wanted); !condition.empty()) return condition;
+  }
+  return "";
+}
+
+void collect_paths(const OptionGroup& group, std::vector<const Option*>& out) {
+  for (const auto& option : group.options()) {
+    out.push_back(option.get());
+    if (option->keys()) collect_paths(*option->keys(), out);
+  }
+  for (const auto& variant : group.variants()) collect_paths(*variant.group, out);
+}
+
+std::string default_with_meaning(const Option& option) {
+  if (option.is_required()) return "required";
+  if (option.default_text() == "none" && !option.absent_text().empty()) return "none: " + option.absent_text();
+  return option.default_text();
+}
+
+std::string explain_one(const OptionGroup& root, const Option& option) {
+  std::string text = fmt::format("{}\n  {}\n", option.path(), option.help_text());
+  const auto line = [&text](const char* label, const std::string& value) {
+    if (!value.empty()) text += fmt::format("  {:<9}{}\n", label, value);
+  };
+  line("only if", condition_of(root, option));
+  line("type", option.type_text());
+  line("unit", option.unit_text());
+  if (!option.section()) line("default", default_with_meaning(option));
+  if (option.default_text() != "none") line("none", option.absent_text());
+  line("range", option.range_text());
+  line("source", option.source_text());
+  if (option.keys()) text += "keys\n" + one_line_each(*option.keys(), "");
+  return text;
+}
+
+std::string cell(const std::string& text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (c == '|') escaped += '\\';
+    escaped += c;
+  }
+  return escaped;
+}
+
+std::string table_row(const Option& option) {
+  std::string meaning = option.help_text();
+  if (!option.unit_text().empty()) meaning += fmt::format(" [{}]", option.unit_text());
+  if (!option.absent_text().empty()) meaning += fmt::format("; none: {}", option.absent_text());
+  if (!option.source_text().empty()) meaning += fmt::format(" ({})", option.source_text());
+  const std::string range = option.range_text();
+  const std::string values = option.type_text() + (range.empty() ? "" : ", " + range);
+  const std::string preset = option.is_required() ? "required" : fmt::format("`{}`", option.default_text());
+  return fmt::format("| `{}` | {} | {} | {} |\n", option.name(), cell(preset), cell(values), cell(meaning));
+}
+
+void add_group(const OptionGroup& group, const std::string& heading, const std::string& help, std::string& out) {
+  std::string rows;
+  for (const auto& option : group.options()) {
+    if (!option->section()) rows += table_row(*option);
+  }
+  out += fmt::format("\n## {}\n", heading);
+  if (!help.empty()) out += fmt::format("\n{}\n", help);
+  if (!rows.empty()) out += "\n| key | default | values | meaning |\n| --- | --- | --- | --- |\n" + rows;
+  for (const auto& variant : group.variants()) {
+    add_group(*variant.group, fmt::format("{} when {} is {}", heading, variant.key, variant.value), "", out);
+  }
+  for (const auto& option : group.options()) {
+    if (!option->keys()) continue;
+    const std::string item = option->section() ? "" : ", each item";
+    add_group(*option->keys(), option->path() + item, option->help_text(), out);
+  }
+}
+
+}  // namespace
+
+std::string explain_option(const OptionGroup& root, const std::string& key) {
+  if (key.empty()) return one_line_each(root, "");
+  std::vector<const Option*> all;
+  collect_paths(root, all);
+  std::string text;
+  std::vector<std::string> names;
+  std::string same_name;
+  for (const Option* option : all) {
+    if (option->path() == key) text += explain_one(root, *option);
+    if (option->name() == key && same_name.empty()) same_name = option->path();
+    names.push_back(option->path());
+  }
+  if (!text.empty()) return text;
+  const std::string near = same_name.empty() ? nearest_name(key, names) : same_name;
+  fail_option({}, fmt::format("{} is not a key{}", key, near.empty() ? "" : "; did you mean " + near + "?"));
+}
+
+std::string reference_markdown(const OptionGroup& root, const std::string& title, const std::string& preamble) {
+  std::string text = fmt::format("# {}\n\n{}\n", title, preamble);
+  std::string rows;
+  for (const auto& option : root.options()) {
+    if (!option->section()) rows += table_row(*option);
+  }
+  if (!rows.empty()) text += "\n| key | default | values | meaning |\n| --- | --- | --- | --- |\n" + rows;
+  for (const auto& option : root.options()) {
+    if (option->keys()) add_group(*option->keys(), option->path(), option->help_text(), text);
+  }
+  return text;
+}
+
+}  // namespace deepflow
