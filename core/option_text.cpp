@@ -82,21 +82,22 @@ std::string table_row(const Option& option) {
   return fmt::format("| `{}` | {} | {} | {} |\n", option.name(), cell(preset), cell(values), cell(meaning));
 }
 
-void add_group(const OptionGroup& group, const std::string& heading, const std::string& help, std::string& out) {
+void add_keys(const OptionGroup& group, const std::string& heading, std::string& out) {
   std::string rows;
   for (const auto& option : group.options()) {
     if (!option->section()) rows += table_row(*option);
   }
-  out += fmt::format("\n## {}\n", heading);
-  if (!help.empty()) out += fmt::format("\n{}\n", help);
   if (!rows.empty()) out += "\n| key | default | values | meaning |\n| --- | --- | --- | --- |\n" + rows;
   for (const auto& variant : group.variants()) {
-    add_group(*variant.group, fmt::format("{} when {} is {}", heading, variant.key, variant.value), "", out);
+    const std::string below = fmt::format("{} when {} is {}", heading, variant.key, variant.value);
+    out += fmt::format("\n## {}\n", below);
+    add_keys(*variant.group, below, out);
   }
   for (const auto& option : group.options()) {
     if (!option->keys()) continue;
-    const std::string item = option->section() ? "" : ", each item";
-    add_group(*option->keys(), option->path() + item, option->help_text(), out);
+    const std::string below = option->path() + (option->section() ? "" : ", each item");
+    out += fmt::format("\n## {}\n\n{}\n", below, option->help_text());
+    add_keys(*option->keys(), below, out);
   }
 }
 
@@ -121,14 +122,7 @@ std::string explain_option(const OptionGroup& root, const std::string& key) {
 
 std::string reference_markdown(const OptionGroup& root, const std::string& title, const std::string& preamble) {
   std::string text = fmt::format("# {}\n\n{}\n", title, preamble);
-  std::string rows;
-  for (const auto& option : root.options()) {
-    if (!option->section()) rows += table_row(*option);
-  }
-  if (!rows.empty()) text += "\n| key | default | values | meaning |\n| --- | --- | --- | --- |\n" + rows;
-  for (const auto& option : root.options()) {
-    if (option->keys()) add_group(*option->keys(), option->path(), option->help_text(), text);
-  }
+  add_keys(root, "", text);
   return text;
 }
 

@@ -146,7 +146,25 @@ class TreeBuilder final : public YAML::EventHandler {
 
 [[noreturn]] void fail_yaml(std::shared_ptr<const std::string> origin, bool lines, const YAML::Exception& e) {
   const int line = !lines || e.mark.is_null() ? 0 : e.mark.line + 1;
-  fail_option({std::move(origin), line}, "invalid YAML: " + e.msg);
+  const bool quote = e.msg == "illegal EOF in scalar";
+  fail_option({std::move(origin), line}, "invalid YAML: " + (quote ? "a quote is not closed" : e.msg));
+}
+
+// The line of the first byte that is not UTF-8 text, 0 if there is none. The parser would replace such bytes in
+// silence.
+int first_line_not_text(const std::string& text) {
+  int line = 1;
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const int more = lead < 0x80 ? 0 : lead >= 0xC2 && lead < 0xE0 ? 1 : lead >= 0xE0 && lead < 0xF0 ? 2 : 3;
+    if (lead == 0 || (lead >= 0x80 && lead < 0xC2) || lead > 0xF4) return line;
+    for (int k = 1; k <= more; ++k) {
+      if (i + k >= text.size() || (static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return line;
+    }
+    line += lead == '\n';
+    i += 1 + more;
+  }
+  return 0;
 }
 
 void emit(YAML::Emitter& out, const OptionValue& value, bool flow, bool comments) {
@@ -188,9 +206,10 @@ std::string emit_text(const OptionValue& value, bool flow, bool comments) {
 OptionValue parse_yaml(const std::string& text, const std::string& origin, bool lines) {
   const auto name = std::make_shared<const std::string>(origin);
   if (text.size() > kMaxBytes) fail_option({name, 0}, fmt::format("is larger than {} bytes, no recipe", kMaxBytes));
-  if (text.find('\0') != std::string::npos) fail_option({name, 0}, "is not a text file");
+  if (const int line = first_line_not_text(text)) fail_option({name, lines ? line : 0}, "is not UTF-8 text");
   try {
-    std::istringstream stream(text);
+    // Without its last line end, because the parser takes an open quote before a line end for closed.
+    std::istringstream stream(text.substr(0, text.find_last_not_of(" \t\r\n") + 1));
     YAML::Parser parser(stream);
     TreeBuilder builder(name, lines);
     parser.HandleNextDocument(builder);
