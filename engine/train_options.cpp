@@ -1,0 +1,55 @@
+#include "engine/train_options.h"
+
+namespace deepflow {
+
+void declare(OptionGroup& group, TrainOptions& o) {
+  group.add("steps", o.steps).help("optimizer steps of the run").at_least(0);
+  group.add("global_batch", o.global_batch).help("sequences of one step, over all ranks").unit("sequences").at_least(1);
+  group.add("micro_batch", o.micro_batch)
+      .help("sequences of one forward and backward pass on one rank; gradients of the passes of a step are summed")
+      .unit("sequences")
+      .at_least(1)
+      .when_absent("the largest that fits");
+  group.add("precision", o.precision)
+      .help("of operands and activations; masters, moments, statistics and the residual stream are f32")
+      .one_of({"f32", "bf16"});
+  group.add("seed", o.seed).help("of initial values, data order and dropout");
+  group.add("threads", o.threads)
+      .help(
+          "compute threads of a rank; 0: the cores it may use, shared with the host's other "
+          "ranks")
+      .range(0, 4096);
+  group.add("cpu_isa", o.cpu_isa)
+      .help("instruction set of the CPU kernels; auto: the best of this machine")
+      .one_of({"auto", "avx2", "avx512", "avx512_bf16"});
+  group.add("eval_every", o.eval_every)
+      .help("steps between evaluations of data.heldout; 0: before and after the run only")
+      .unit("steps")
+      .at_least(0);
+  group.add("eval_windows", o.eval_windows)
+      .help("windows of data.heldout that an evaluation reads; 0: all")
+      .unit("sequences")
+      .at_least(0);
+  group.add("bucket_elements", o.bucket_elements)
+      .help("gradients that are exchanged together")
+      .unit("elements")
+      .at_least(1024);
+}
+
+void declare(OptionGroup& group, LogOptions& o) {
+  group.add("every", o.every)
+      .help("steps between progress lines where stdout is no terminal")
+      .unit("steps")
+      .at_least(1);
+  group.add("tensorboard", o.tensorboard).help("write TensorBoard event files into run.dir/tensorboard");
+  group.add("trace_from", o.trace_from)
+      .help("first step of a Chrome / Perfetto trace of all ranks, run.dir/trace.json; 0: no trace")
+      .at_least(0);
+  group.add("trace_steps", o.trace_steps).help("steps in the trace").unit("steps").at_least(1);
+}
+
+void declare(OptionGroup& group, RunFolderOptions& o) {
+  group.add("dir", o.dir).help("folder for the resolved recipe, metrics, trace and the trained model");
+}
+
+}  // namespace deepflow

@@ -1,0 +1,46 @@
+#pragma once
+
+#include "core/state.h"
+#include "optim/optim_options.h"
+#include "parallel/resident_store.h"
+#include "parallel/shard_map.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace deepflow {
+
+struct UpdateStep {
+  int64_t step = 1;  // 1 at the first update
+  double lr = 0;
+  float gradient_scale = 1;  // clipping
+};
+
+// Updates the masters of this rank's pieces from their gradients. State is f32, one entry per piece. Local: gathering
+// the masters afterwards is the exchange's work.
+class Optimizer : public StateOwner {
+ public:
+  virtual void update(const UpdateStep& step) = 0;
+};
+
+// What an optimizer works on: the pieces of one rank's shard.
+struct OptimizerDomain {
+  Runtime& runtime;
+  ResidentStore& store;
+  std::vector<ShardPiece> pieces;
+};
+
+// Adding an optimizer: one file with a factory, one line in optimizer.cpp.
+struct OptimizerEntry {
+  const char* name;
+  UpdateUnit unit;
+  std::unique_ptr<Optimizer> (*make)(const OptimOptions&, OptimizerDomain);
+};
+const OptimizerEntry& find_optimizer(const std::string& name);
+std::vector<std::string> optimizer_names();
+
+// Weight decay applies to matrices, experts, embeddings, heads and routers; not to norms and biases.
+bool decays(Role role);
+
+}  // namespace deepflow

@@ -1,0 +1,82 @@
+#include "parallel/shard_map.h"
+
+#include <algorithm>
+
+namespace deepflow {
+namespace {
+
+constexpr int64_t kVectorPiece = 64;
+
+// Elements of a parameter between which it must not be cut.
+int64_t unit_elements(const Parameter& p, UpdateUnit unit) {
+  if (p.local_shape.num_dims() < 2) return kVectorPiece;
+  return unit == UpdateUnit::kMatrix ? p.local_shape.num_elements() : p.local_shape.cols();
+}
+
+// The cut nearest to `wanted` that is allowed: a unit boundary of a parameter, or the bucket's end.
+int64_t nearest_cut(const Bucket& bucket, int64_t wanted, UpdateUnit unit) {
+  int64_t best = wanted * 2 < bucket.num_elements ? 0 : bucket.num_elements;
+  const auto consider = [&](int64_t cut) {
+    if (std::abs(cut - wanted) < std::abs(best - wanted)) best = cut;
+  };
+  for (const Pack* pack : bucket.packs)
+    for (const Parameter* p : pack->members) {
+      const int64_t start = bucket.offset_of(*p), size = p->local_shape.num_elements(), step = unit_elements(*p, unit);
+      consider(start);
+      const int64_t below = std::clamp<int64_t>((wanted - start) / step * step, 0, size);
+      consider(start + below);
+      consider(start + std::min(below + step, size));
+    }
+  return best;
+}
+
+Box box_of_range(const Parameter& p, int64_t begin, int64_t end) {
+  Box box = p.boxes.front();
+  if (p.local_shape.num_dims() < 2) {
+    box.hi[0] = box.lo[0] + end;
+    box.lo[0] += begin;
+  } else {
+    const int64_t row = p.local_shape.num_elements() / p.local_shape[0];
+    box.hi[0] = box.lo[0] + end / row;
+    box.lo[0] += begin / row;
+  }
+  return box;
+}
+
+}  // namespace
+
+ShardMap::ShardMap(const std::vector<Bucket>& buckets, int num_ranks, UpdateUnit unit)
+    : buckets_(&buckets), num_ranks_(num_ranks) {
+  for (const Bucket& bucket : buckets) {
+    std::vector<int64_t> counts;
+    int64_t previous = 0;
+    for (int r = 1; r <= num_ranks; ++r) {
+      const int64_t wanted = bucket.num_elements * r / num_ranks;
+      const int64_t cut = r == num_ranks ? bucket.num_elements : std::max(previous, nearest_cut(bucket, wanted, unit));
+      counts.push_back(cut - previous);
+      previous = cut;
+    }
+    counts_.push_back(std::move(counts));
+  }
+}
+
+int64_t ShardMap::begin(int bucket, int rank) const {
+  int64_t sum = 0;
+  for (int r = 0; r < rank; ++r) sum += counts(bucket)[static_cast<size_t>(r)];
+  return sum;
+}
+
+std::vector<ShardPiece> ShardMap::pieces(int rank) const {
+  std::vector<ShardPiece> result;
+  for (const Bucket& bucket : *buckets_)
+    for (Pack* pack : bucket.packs)
+      for (Parameter* p : pack->members) {
+        const int64_t start = bucket.offset_of(*p);
+        const int64_t lo = std::max(start, begin(bucket.id, rank));
+        const int64_t hi = std::min(start + p->local_shape.num_elements(), end(bucket.id, rank));
+        if (lo < hi) result.push_back({p, bucket.id, lo, hi, box_of_range(*p, lo - start, hi - start)});
+      }
+  return result;
+}
+
+}  // namespace deepflow

@@ -1,0 +1,41 @@
+#pragma once
+
+#include "parallel/bucket.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace deepflow {
+
+// The smallest part of a parameter that an optimizer updates as a whole, and so where a shard may be cut.
+enum class UpdateUnit : uint8_t { kRow, kMatrix };
+
+// A contiguous piece of one parameter inside one rank's shard.
+struct ShardPiece {
+  Parameter* parameter;
+  int bucket;
+  int64_t begin, end;  // elements of the bucket
+  Box box;             // the same elements in logical coordinates
+};
+
+// Who owns which elements of every bucket (ZeRO, Rajbhandari et al. 2020). With one rank it owns everything. The one
+// map serves exchange, optimizer, gather and checkpoint.
+class ShardMap {
+ public:
+  ShardMap(const std::vector<Bucket>& buckets, int num_ranks, UpdateUnit unit);
+
+  int num_ranks() const { return num_ranks_; }
+  // Elements of a bucket that each rank owns; ranks lie one after another.
+  const std::vector<int64_t>& counts(int bucket) const { return counts_[static_cast<size_t>(bucket)]; }
+  int64_t begin(int bucket, int rank) const;
+  int64_t end(int bucket, int rank) const { return begin(bucket, rank) + counts(bucket)[static_cast<size_t>(rank)]; }
+  // Padding belongs to no piece.
+  std::vector<ShardPiece> pieces(int rank) const;
+
+ private:
+  const std::vector<Bucket>* buckets_;
+  int num_ranks_;
+  std::vector<std::vector<int64_t>> counts_;
+};
+
+}  // namespace deepflow
