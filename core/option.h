@@ -21,9 +21,9 @@
 //   }
 //
 // Parsing with line numbers, defaults (the values that the members hold when they are declared), ranges, help, the
-// reference page and the resolved recipe all come from that function. A member may be a bool, int, int64_t, float,
-// double, std::string, an enum with a table of values, a struct with a declare() of its own, or a std::optional or
-// std::vector of these. Every error is a ConfigError of one line: file:line, key, what was expected, what was given.
+// reference page and the resolved recipe all come from that function. A member may be a bool, int, int64_t, uint64_t,
+// float, double, std::string, an enum with a table of values, a struct with a declare() of its own, or a std::optional
+// or std::vector of these. Every error is a ConfigError of one line: file:line, key, what was expected, what was given.
 
 namespace deepflow {
 

@@ -22,20 +22,25 @@ bool parse_all(const std::string& text, T& out) {
 }
 
 // 1e6 is a whole number too, as long as a double holds it exactly.
-bool parse_whole(const std::string& text, int64_t& out) {
+template <class T>
+bool parse_whole(const std::string& text, T& out) {
   if (parse_all(text, out)) return true;
   double number = 0;
   if (!parse_all(text, number) || !std::isfinite(number)) return false;
   if (std::abs(number) > 9007199254740992.0 || number != std::floor(number)) return false;
-  out = static_cast<int64_t>(number);
+  if (number < 0 && std::is_unsigned_v<T>) return false;
+  out = static_cast<T>(number);
   return true;
 }
 
-template <class T>
+// T is narrower than Wide or the same.
+template <class Wide, class T>
 void parse_integer(const OptionValue& value, const std::string& path, T& out) {
-  int64_t number = 0;
+  Wide number = 0;
   const bool plain = value.kind == OptionValue::Kind::kScalar && !value.quoted;
-  if (!plain || !parse_whole(value.text, number)) wrong_type(value, path, "a whole number");
+  if (!plain || !parse_whole(value.text, number)) {
+    wrong_type(value, path, std::is_unsigned_v<T> ? "a whole number from 0" : "a whole number");
+  }
   if (number < std::numeric_limits<T>::min() || number > std::numeric_limits<T>::max()) {
     fail_option_range(value, path,
                       fmt::format("{} to {}", std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
@@ -70,8 +75,15 @@ void parse_option(const OptionValue& value, const std::string& path, bool& out) 
   wrong_type(value, path, "true or false");
 }
 
-void parse_option(const OptionValue& value, const std::string& path, int& out) { parse_integer(value, path, out); }
-void parse_option(const OptionValue& value, const std::string& path, int64_t& out) { parse_integer(value, path, out); }
+void parse_option(const OptionValue& value, const std::string& path, int& out) {
+  parse_integer<int64_t>(value, path, out);
+}
+void parse_option(const OptionValue& value, const std::string& path, int64_t& out) {
+  parse_integer<int64_t>(value, path, out);
+}
+void parse_option(const OptionValue& value, const std::string& path, uint64_t& out) {
+  parse_integer<uint64_t>(value, path, out);
+}
 void parse_option(const OptionValue& value, const std::string& path, float& out) { parse_real(value, path, out); }
 void parse_option(const OptionValue& value, const std::string& path, double& out) { parse_real(value, path, out); }
 
@@ -83,6 +95,7 @@ void parse_option(const OptionValue& value, const std::string& path, std::string
 OptionValue format_option(bool value) { return OptionValue::scalar(value ? "true" : "false"); }
 OptionValue format_option(int value) { return format_number(value); }
 OptionValue format_option(int64_t value) { return format_number(value); }
+OptionValue format_option(uint64_t value) { return format_number(value); }
 OptionValue format_option(float value) { return format_number(value); }
 OptionValue format_option(double value) { return format_number(value); }
 

@@ -16,6 +16,7 @@ namespace deepflow {
 void parse_option(const OptionValue& value, const std::string& path, bool& out);
 void parse_option(const OptionValue& value, const std::string& path, int& out);
 void parse_option(const OptionValue& value, const std::string& path, int64_t& out);
+void parse_option(const OptionValue& value, const std::string& path, uint64_t& out);
 void parse_option(const OptionValue& value, const std::string& path, float& out);
 void parse_option(const OptionValue& value, const std::string& path, double& out);
 void parse_option(const OptionValue& value, const std::string& path, std::string& out);
@@ -24,6 +25,7 @@ void parse_option(const OptionValue& value, const std::string& path, std::string
 OptionValue format_option(bool value);
 OptionValue format_option(int value);
 OptionValue format_option(int64_t value);
+OptionValue format_option(uint64_t value);
 OptionValue format_option(float value);
 OptionValue format_option(double value);
 OptionValue format_option(const std::string& value);

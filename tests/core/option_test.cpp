@@ -63,6 +63,7 @@ struct TestRecipe {
   std::vector<Source> train;
   Precision precision = Precision::kBf16;
   int steps = 10;
+  uint64_t seed = 1;
 };
 void declare(OptionGroup& group, TestRecipe& o) {
   group.add("model", o.model).help("what is trained");
@@ -70,6 +71,7 @@ void declare(OptionGroup& group, TestRecipe& o) {
   group.add("train", o.train).help("training data");
   group.add("precision", o.precision).help("dtype").values({{"f32", Precision::kF32}, {"bf16", Precision::kBf16}});
   group.add("steps", o.steps).help("optimizer steps").at_least(1);
+  group.add("seed", o.seed).help("random numbers");
   group.check([&o](const OptionGroup& root) {
     if (o.optim.warmup > o.steps) root.fail("optim.warmup", "{} is more than steps {}", o.optim.warmup, o.steps);
   });
@@ -103,7 +105,9 @@ TEST(Options, FillEveryKindOfMember) {
       "  betas: [0.8, .9]\n"
       "  note: \"true\"\n"
       "train: [{store: a.h5, weight: 0.7}, b.h5]\n"
-      "precision: f32\n");
+      "precision: f32\n"
+      "seed: 18446744073709551615\n");
+  EXPECT_EQ(run.seed, 18446744073709551615u);
   EXPECT_EQ(run.model.family, "gpt2");
   EXPECT_EQ(run.model.layers, 100);
   EXPECT_FALSE(run.model.gpt2.bias);
@@ -143,6 +147,7 @@ TEST(Options, WrongTypes) {
   EXPECT_EQ(error("optim: {lr: [1]}\n"), "r.yaml:1: optim.lr needs a number, got a list");
   EXPECT_EQ(error("optim:\n  lr:\n  note: x\n"), "r.yaml:2: optim.lr needs a number, got nothing");
   EXPECT_EQ(error("optim: {warmup: 1.5}\n"), "r.yaml:1: optim.warmup needs a whole number, got 1.5");
+  EXPECT_EQ(error("seed: -1\n"), "r.yaml:1: seed needs a whole number from 0, got -1");
   EXPECT_EQ(error("optim: {fused: 1}\n"), "r.yaml:1: optim.fused needs true or false, got 1");
   EXPECT_EQ(error("optim: {note: {a: 1}}\n"), "r.yaml:1: optim.note needs text, got a map");
   EXPECT_EQ(error("optim: fast\n"), "r.yaml:1: optim needs a map of keys, got fast");
