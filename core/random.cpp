@@ -17,12 +17,20 @@ float random_uniform(const RandomSite& site, int64_t row, int64_t column) {
 }
 
 float random_normal(const RandomSite& site, int64_t row, int64_t column) {
-  const auto words = random_words(site, row, column / 4);
-  const size_t pair = static_cast<size_t>(column % 4) / 2 * 2;
-  const double u = (static_cast<double>(words[pair]) + 0.5) * 0x1p-32;
-  const double angle = 2 * std::numbers::pi * (static_cast<double>(words[pair + 1]) * 0x1p-32);
-  const double radius = std::sqrt(-2 * std::log(u));
-  return static_cast<float>(radius * (column % 2 == 0 ? std::cos(angle) : std::sin(angle)));
+  return random_normals(site, row, column / 4)[static_cast<size_t>(column % 4)];
+}
+
+std::array<float, 4> random_normals(const RandomSite& site, int64_t row, int64_t column_block) {
+  const auto words = random_words(site, row, column_block);
+  std::array<float, 4> normals;
+  for (size_t pair = 0; pair < 4; pair += 2) {
+    const double u = (static_cast<double>(words[pair]) + 0.5) * 0x1p-32;
+    const double angle = 2 * std::numbers::pi * (static_cast<double>(words[pair + 1]) * 0x1p-32);
+    const double radius = std::sqrt(-2 * std::log(u));
+    normals[pair] = static_cast<float>(radius * std::cos(angle));
+    normals[pair + 1] = static_cast<float>(radius * std::sin(angle));
+  }
+  return normals;
 }
 
 }  // namespace deepflow

@@ -45,5 +45,7 @@ RandomSite random_site(uint64_t seed, std::string_view name, uint64_t step = 0);
 
 float random_uniform(const RandomSite& site, int64_t row, int64_t column);
 float random_normal(const RandomSite& site, int64_t row, int64_t column);  // Box-Muller over column pairs
+// The same numbers, of columns 4*column_block .. 4*column_block + 3.
+std::array<float, 4> random_normals(const RandomSite& site, int64_t row, int64_t column_block);
 
 }  // namespace deepflow
