@@ -53,7 +53,7 @@ function(deepflow_mpi_test name)
   endforeach()
 endfunction()
 
-set(DEEPFLOW_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wno-unused-parameter)
+set(DEEPFLOW_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wno-unused-parameter -Wno-missing-field-initializers)
 if(DEEPFLOW_WERROR)
   list(APPEND DEEPFLOW_WARNINGS -Werror)
 endif()
