@@ -1,0 +1,68 @@
+#include "kernels/cpu/rms_norm.h"
+
+#include "kernels/cpu/simd.h"
+
+namespace deepflow::cpu::DF_ISA {
+
+template <class T>
+void rms_norm_forward(const NormForward<T>& a, int64_t begin, int64_t end) {
+  const float inverse_cols = 1.0f / static_cast<float>(a.cols);
+  for (int64_t row = begin; row < end; ++row) {
+    const float* x = a.x + row * a.cols;
+    T* y = a.y + row * a.cols;
+    F32 squares = zero();
+    if (a.delta) {
+      const T* delta = a.delta + row * a.cols;
+      float* r = a.r + row * a.cols;
+      for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+        const F32 v = load(x + j, lanes) + load(delta + j, lanes);
+        store(r + j, v, lanes);
+        squares = fma(v, v, squares);
+      });
+      x = r;
+    } else {
+      for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+        const F32 v = load(x + j, lanes);
+        squares = fma(v, v, squares);
+      });
+    }
+    const float inverse = 1.0f / __builtin_sqrtf(reduce_add(squares) * inverse_cols + a.eps);
+    const F32 scale = splat(inverse);
+    for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+      store(y + j, load(x + j, lanes) * scale * load(a.gain + j, lanes), lanes);
+    });
+    a.statistics[row] = inverse;
+  }
+}
+
+template <class T>
+void rms_norm_backward(const NormBackward<T>& a, int64_t begin, int64_t end) {
+  const float inverse_cols = 1.0f / static_cast<float>(a.cols);
+  for_each_vector(a.cols, [&](int64_t j, auto lanes) { store(a.partial + j, zero(), lanes); });
+  for (int64_t row = begin; row < end; ++row) {
+    const float* r = a.r + row * a.cols;
+    const T* dy = a.dy + row * a.cols;
+    const F32 inverse = splat(a.statistics[row]);
+    F32 product = zero();
+    for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+      const F32 g = load(dy + j, lanes), n = load(r + j, lanes) * inverse;
+      store(a.partial + j, fma(g, n, load(a.partial + j, lanes)), lanes);
+      product = fma(g * load(a.gain + j, lanes), n, product);
+    });
+    const F32 mean_product = splat(reduce_add(product) * inverse_cols);
+    for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+      const F32 n = load(r + j, lanes) * inverse, dn = load(dy + j, lanes) * load(a.gain + j, lanes);
+      F32 dx = fnma(n, mean_product, dn) * inverse;
+      if (a.dr) dx = dx + load(a.dr + row * a.cols + j, lanes);
+      store(a.dx + row * a.cols + j, dx, lanes);
+      if (a.ddelta) store(a.ddelta + row * a.cols + j, dx, lanes);
+    });
+  }
+}
+
+template void rms_norm_forward(const NormForward<float>&, int64_t, int64_t);
+template void rms_norm_forward(const NormForward<BF16>&, int64_t, int64_t);
+template void rms_norm_backward(const NormBackward<float>&, int64_t, int64_t);
+template void rms_norm_backward(const NormBackward<BF16>&, int64_t, int64_t);
+
+}  // namespace deepflow::cpu::DF_ISA

@@ -1,0 +1,191 @@
+#include "kernels/ops/norm.h"
+
+#include "core/error.h"
+#include "kernels/cpu/layer_norm.h"
+#include "kernels/cpu/rms_norm.h"
+#include "kernels/ops/reuse.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+namespace deepflow {
+namespace {
+
+enum class NormKind : uint8_t { kRms, kLayer };
+
+int64_t statistics_per_row(NormKind kind) { return kind == NormKind::kLayer ? 2 : 1; }
+
+template <class T>
+void forward_rows(Runtime& runtime, NormKind kind, const cpu::NormForward<T>& rows, int64_t num_rows) {
+  auto* kernel = kind == NormKind::kLayer ? DF_KERNEL(runtime.isa(), layer_norm_forward<T>)
+                                          : DF_KERNEL(runtime.isa(), rms_norm_forward<T>);
+  runtime.pool().parallel_for(num_rows, 1, [&](int64_t begin, int64_t end) { kernel(rows, begin, end); });
+}
+
+// partial: [threads, vectors, cols], one part a thread.
+template <class T>
+void backward_rows(Runtime& runtime, NormKind kind, const cpu::NormBackward<T>& rows, int64_t num_rows,
+                   Tensor& partial) {
+  auto* kernel = kind == NormKind::kLayer ? DF_KERNEL(runtime.isa(), layer_norm_backward<T>)
+                                          : DF_KERNEL(runtime.isa(), rms_norm_backward<T>);
+  float* parts = partial.data<float>();
+  runtime.pool().run([&](int thread, int threads) {
+    cpu::NormBackward<T> mine = rows;
+    mine.partial = parts + thread * partial.cols();
+    kernel(mine, num_rows * thread / threads, num_rows * (thread + 1) / threads);
+  });
+}
+
+// Row sums of `parts` in row order, added into or written over `sum`.
+void add_parts(Runtime& runtime, const Tensor& parts, Tensor& sum) {
+  const float* p = parts.data<float>();
+  float* s = sum.data<float>();
+  const int64_t n = parts.cols();
+  runtime.pool().parallel_for(n, 1024, [&](int64_t begin, int64_t end) {
+    std::copy(p + begin, p + end, s + begin);
+    for (int64_t row = 1; row < parts.rows(); ++row)
+      for (int64_t j = begin; j < end; ++j) s[j] += p[row * n + j];
+  });
+}
+
+void contribute(BackwardContext& context, Pack& pack, const float* value, int64_t n) {
+  GradientTarget target = context.store.gradient(pack);
+  float* into = target.value.data<float>();
+  if (target.accumulate)
+    for (int64_t j = 0; j < n; ++j) into[j] += value[j];
+  else
+    std::copy(value, value + n, into);
+  context.store.contributed(pack);
+}
+
+class NormNode final : public Node {
+ public:
+  NormNode(NormKind kind, Tensor residual, Tensor statistics, DType compute, bool has_delta, Pack& gain, Pack* bias)
+      : kind_(kind),
+        residual_(std::move(residual)),
+        statistics_(std::move(statistics)),
+        compute_(compute),
+        has_delta_(has_delta),
+        gain_(gain),
+        bias_(bias) {}
+
+  const char* name() const override { return kind_ == NormKind::kLayer ? "layer_norm" : "rms_norm"; }
+
+  std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
+    return compute_ == DType::kBF16 ? input_gradients<BF16>(context, out) : input_gradients<float>(context, out);
+  }
+
+  void backward_weight(BackwardContext& context) override {
+    const int64_t n = gain_.cols;
+    contribute(context, gain_, parameter_grads_.data<float>(), n);
+    if (bias_) contribute(context, *bias_, parameter_grads_.data<float>() + n, n);
+  }
+
+ private:
+  template <class T>
+  std::vector<Grad> input_gradients(BackwardContext& context, std::span<Grad> out) {
+    Runtime& runtime = context.runtime;
+    Tensor dr = std::move(out[0].value), dy = std::move(out[1].value);
+    if (!dy.defined()) {  // only the residual was used
+      dy = Tensor::empty(runtime.memory(), residual_.shape(), compute_);
+      std::fill_n(dy.data<T>(), dy.num_elements(), T{});
+    }
+    DF_ASSERT(dy.is_contiguous() && (!dr.defined() || dr.is_contiguous()));
+    const float* dr_data = dr.defined() ? dr.data<float>() : nullptr;
+    const T* dy_data = dy.data<T>();
+    Tensor dx = dr.defined() ? reuse_or_empty(runtime.memory(), dr)
+                             : Tensor::empty(runtime.memory(), residual_.shape(), DType::kF32);
+    Tensor ddelta;
+    if (has_delta_) ddelta = reuse_or_empty(runtime.memory(), dy);
+
+    const int64_t cols = residual_.cols(), vectors = kind_ == NormKind::kLayer ? 2 : 1;
+    Tensor partial = Tensor::empty(runtime.memory(), {runtime.pool().size(), vectors * cols}, DType::kF32);
+    const Tensor gain = context.store.acquire(gain_, Form::kMaster, context.stream);
+    const cpu::NormBackward<T> rows{residual_.data<float>(),
+                                    dy_data,
+                                    dr_data,
+                                    gain.data<float>(),
+                                    statistics_.data<float>(),
+                                    cols,
+                                    dx.data<float>(),
+                                    has_delta_ ? ddelta.data<T>() : nullptr,
+                                    nullptr};
+    backward_rows(runtime, kind_, rows, residual_.rows(), partial);
+    context.store.release(gain_);
+    parameter_grads_ = Tensor::empty(runtime.memory(), {vectors * cols}, DType::kF32);
+    add_parts(runtime, partial, parameter_grads_);
+    residual_ = statistics_ = {};
+
+    std::vector<Grad> grads;
+    grads.push_back({std::move(dx), nullptr});
+    if (has_delta_) grads.push_back({std::move(ddelta), nullptr});
+    return grads;
+  }
+
+  NormKind kind_;
+  Tensor residual_, statistics_;
+  DType compute_;
+  bool has_delta_;
+  Pack& gain_;
+  Pack* bias_;
+  Tensor parameter_grads_;  // between the two halves of backward: dgain, then dbias
+};
+
+template <class T>
+void run_forward(ForwardContext& context, NormKind kind, const Var& x, const std::optional<Var>& delta,
+                 const Tensor& gain, const Tensor& bias, float eps, Tensor& r, Tensor& y, Tensor& statistics) {
+  const cpu::NormForward<T> rows{x.value.data<float>(),
+                                 delta ? delta->value.data<T>() : nullptr,
+                                 gain.data<float>(),
+                                 bias.defined() ? bias.data<float>() : nullptr,
+                                 eps,
+                                 x.value.cols(),
+                                 r.data<float>(),
+                                 y.data<T>(),
+                                 statistics.data<float>()};
+  forward_rows(context.runtime, kind, rows, x.value.rows());
+}
+
+NormResult norm(ForwardContext& context, NormKind kind, const Var& x, const std::optional<Var>& delta, Pack& gain,
+                Pack* bias, float eps) {
+  const int64_t rows = x.value.rows(), cols = x.value.cols();
+  DF_ASSERT(gain.cols == cols && (!bias || bias->cols == cols), "{} columns, gain {}", cols, gain.cols);
+  DF_ASSERT(x.value.is_contiguous());
+  if (delta)
+    DF_ASSERT(delta->value.is_contiguous() && delta->value.rows() == rows && delta->value.cols() == cols &&
+              delta->value.dtype() == context.compute);
+  Tensor r = delta ? context.empty({rows, cols}, DType::kF32) : x.value;
+  Tensor y = context.empty({rows, cols}, context.compute);
+  Tensor statistics = context.empty({rows, statistics_per_row(kind)}, DType::kF32);
+
+  const Tensor gain_values = context.store.acquire(gain, Form::kMaster, context.stream);
+  const Tensor bias_values = bias ? context.store.acquire(*bias, Form::kMaster, context.stream) : Tensor();
+  if (context.compute == DType::kBF16)
+    run_forward<BF16>(context, kind, x, delta, gain_values, bias_values, eps, r, y, statistics);
+  else
+    run_forward<float>(context, kind, x, delta, gain_values, bias_values, eps, r, y, statistics);
+  context.store.release(gain);
+  if (bias) context.store.release(*bias);
+
+  if (!context.tape) return {{std::move(r)}, {std::move(y)}};
+  std::vector<Var> inputs = {x};
+  if (delta) inputs.push_back(*delta);
+  auto node =
+      std::make_unique<NormNode>(kind, r, std::move(statistics), context.compute, delta.has_value(), gain, bias);
+  std::vector<Var> outputs = context.tape->record(std::move(node), inputs, std::vector<Tensor>{r, y});
+  return {std::move(outputs[0]), std::move(outputs[1])};
+}
+
+}  // namespace
+
+NormResult rms_norm(ForwardContext& context, const Var& x, const std::optional<Var>& delta, Pack& gain, float eps) {
+  return norm(context, NormKind::kRms, x, delta, gain, nullptr, eps);
+}
+
+NormResult layer_norm(ForwardContext& context, const Var& x, const std::optional<Var>& delta, Pack& gain, Pack* bias,
+                      float eps) {
+  return norm(context, NormKind::kLayer, x, delta, gain, bias, eps);
+}
+
+}  // namespace deepflow
