@@ -14,4 +14,11 @@ struct NameMapEntry {
 };
 using NameMap = std::vector<NameMapEntry>;
 
+// What a foreign format calls the tensors of one model.
+struct ForeignNames {
+  NameMap map;
+  std::string prefix;                // files of the bare body lack it ("transformer.", "model.")
+  std::vector<std::string> ignored;  // ends of names whose tensors hold no parameter (masks, frequencies, a tied head)
+};
+
 }  // namespace deepflow

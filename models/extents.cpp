@@ -1,0 +1,17 @@
+#include "models/extents.h"
+
+namespace deepflow {
+
+std::optional<ModelConfig::Problem> missing_extent(const std::vector<std::pair<std::string, int64_t>>& extents) {
+  for (const auto& [key, value] : extents)
+    if (value <= 0) return ModelConfig::Problem{key, "is missing: give it, or init_from"};
+  return std::nullopt;
+}
+
+std::optional<ModelConfig::Problem> does_not_divide(const std::string& key, int64_t small, int64_t large,
+                                                    const std::string& what) {
+  if (small > 0 && large % small == 0) return std::nullopt;
+  return ModelConfig::Problem{key, fmt::format("{} does not divide {} {}", small, large, what)};
+}
+
+}  // namespace deepflow

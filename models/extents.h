@@ -1,0 +1,26 @@
+#pragma once
+
+#include "models/config.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace deepflow {
+
+// The first of the named extents that is not given, as a Problem.
+std::optional<ModelConfig::Problem> missing_extent(const std::vector<std::pair<std::string, int64_t>>& extents);
+
+// "KEY SMALL does not divide LARGE WHAT" as a Problem, or none.
+std::optional<ModelConfig::Problem> does_not_divide(const std::string& key, int64_t small, int64_t large,
+                                                    const std::string& what);
+
+// The first of the given ones that is a problem.
+template <class... P>
+std::optional<ModelConfig::Problem> first_problem(const P&... problems) {
+  std::optional<ModelConfig::Problem> first;
+  ((first = first ? first : problems), ...);
+  return first;
+}
+
+}  // namespace deepflow

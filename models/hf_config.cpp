@@ -1,0 +1,62 @@
+#include "models/hf_config.h"
+
+#include <cmath>
+
+namespace deepflow {
+
+using nlohmann::json;
+
+// Extents beyond this are no model's, and their products would overflow.
+constexpr int64_t kLargest = int64_t{1} << 31;
+
+HfConfig::HfConfig(json content, std::string where) : json_(std::move(content)), where_(std::move(where)) {
+  if (!json_.is_object()) throw DataError("{}: needs a JSON object, got {}", where_, json_.type_name());
+}
+
+bool HfConfig::has(const std::string& key) const { return json_.contains(key) && !at(key).is_null(); }
+
+int64_t HfConfig::positive(const std::string& key, int64_t absent) const {
+  if (!has(key)) {
+    if (absent == 0) fail(key, "is missing");
+    return absent;
+  }
+  if (!at(key).is_number_integer()) wrong_type(key, "a whole number");
+  if (at(key).is_number_unsigned() && at(key).get<uint64_t>() > static_cast<uint64_t>(kLargest))
+    fail(key, "is {}, more than {}", at(key).get<uint64_t>(), kLargest);
+  const int64_t value = at(key).get<int64_t>();
+  if (value < 1) fail(key, "needs to be at least 1, got {}", value);
+  return value;
+}
+
+double HfConfig::number(const std::string& key, double absent) const {
+  if (!has(key)) return absent;
+  if (!at(key).is_number()) wrong_type(key, "a number");
+  const double value = at(key).get<double>();
+  if (!std::isfinite(value)) wrong_type(key, "a finite number");
+  return value;
+}
+
+bool HfConfig::boolean(const std::string& key, bool absent) const {
+  if (!has(key)) return absent;
+  if (!at(key).is_boolean()) wrong_type(key, "true or false");
+  return at(key).get<bool>();
+}
+
+std::string HfConfig::text(const std::string& key, const std::string& absent) const {
+  if (!has(key)) return absent;
+  if (!at(key).is_string()) wrong_type(key, "text");
+  return at(key).get<std::string>();
+}
+
+HfConfig HfConfig::object(const std::string& key) const {
+  if (!at(key).is_object()) wrong_type(key, "an object");
+  return {at(key), where_ + ": " + key};
+}
+
+void HfConfig::wrong_type(const std::string& key, const char* needed) const {
+  std::string got = at(key).dump(-1, ' ', true, json::error_handler_t::replace);
+  if (got.size() > 40) got = got.substr(0, 40) + "...";
+  fail(key, "needs {}, got {}", needed, got);
+}
+
+}  // namespace deepflow

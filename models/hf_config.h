@@ -1,0 +1,38 @@
+#pragma once
+
+#include "core/error.h"
+
+#include <nlohmann/json.hpp>
+
+#include <string>
+
+namespace deepflow {
+
+// A Hugging Face config.json, or an object inside one, read with types. A key that is absent or null has its default,
+// which is transformers' own. Errors are DataErrors that name the file and the key.
+class HfConfig {
+ public:
+  // `where` is for messages: "DIR/config.json". Throws DataError when `json` is no object.
+  HfConfig(nlohmann::json json, std::string where);
+
+  bool has(const std::string& key) const;
+  int64_t positive(const std::string& key, int64_t absent) const;  // absent 0: must be there
+  double number(const std::string& key, double absent) const;      // finite
+  bool boolean(const std::string& key, bool absent) const;
+  std::string text(const std::string& key, const std::string& absent) const;
+  HfConfig object(const std::string& key) const;
+
+  template <class... A>
+  [[noreturn]] void fail(const std::string& key, fmt::format_string<A...> f, A&&... a) const {
+    throw DataError("{}: {} {}", where_, key, fmt::format(f, std::forward<A>(a)...));
+  }
+
+ private:
+  const nlohmann::json& at(const std::string& key) const { return json_.at(key); }
+  [[noreturn]] void wrong_type(const std::string& key, const char* needed) const;
+
+  nlohmann::json json_;
+  std::string where_;
+};
+
+}  // namespace deepflow

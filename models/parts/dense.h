@@ -1,0 +1,37 @@
+#pragma once
+
+#include "core/context.h"
+#include "core/parameter_registry.h"
+
+#include <string>
+#include <vector>
+
+namespace deepflow {
+
+// y = x W^T (+ b), declared and applied: one logical matrix per output, all of them in one pack, so that one GEMM reads
+// them side by side (q|k|v, gate|up). Biases are packed likewise.
+class Dense {
+ public:
+  struct Output {
+    std::string name;  // "layers.0.attention.q": NAME.weight [width, in] and NAME.bias [width]
+    int64_t width;
+  };
+  struct Options {
+    int64_t in = 0;
+    bool bias = false;
+    float stddev = 0.02f;  // of the initial weights; biases start at 0
+  };
+  // `pack` names the packs when there are several outputs.
+  Dense(ParameterRegistry& registry, const std::string& pack, const std::vector<Output>& outputs,
+        const Options& options);
+  Dense(ParameterRegistry& registry, const std::string& name, int64_t width, const Options& options)
+      : Dense(registry, name, {{name, width}}, options) {}
+
+  Var operator()(ForwardContext& context, const Var& x) const;
+
+ private:
+  Pack* weight_;
+  Pack* bias_ = nullptr;
+};
+
+}  // namespace deepflow

@@ -1,0 +1,23 @@
+#include "models/parts/mlp.h"
+
+namespace deepflow {
+
+GeluMlp::GeluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& o, GeluKind kind)
+    : kind_(kind),
+      up_(registry, name + ".up", o.ffn, {o.width, o.bias, o.stddev}),
+      down_(registry, name + ".down", o.width, {o.ffn, o.bias, o.out_stddev}) {}
+
+Var GeluMlp::operator()(ForwardContext& context, const Var& x) const {
+  return down_(context, gelu(context, up_(context, x), kind_));
+}
+
+SwigluMlp::SwigluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& o)
+    : gate_up_(registry, name + ".gate_up", {{name + ".gate", o.ffn}, {name + ".up", o.ffn}},
+               {o.width, o.bias, o.stddev}),
+      down_(registry, name + ".down", o.width, {o.ffn, o.bias, o.out_stddev}) {}
+
+Var SwigluMlp::operator()(ForwardContext& context, const Var& x) const {
+  return down_(context, swiglu(context, gate_up_(context, x)));
+}
+
+}  // namespace deepflow

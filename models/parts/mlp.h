@@ -1,0 +1,37 @@
+#pragma once
+
+#include "kernels/ops/activation.h"
+#include "models/parts/dense.h"
+
+#include <string>
+
+namespace deepflow {
+
+struct MlpOptions {
+  int64_t width = 0, ffn = 0;
+  bool bias = false;
+  float stddev = 0.02f, out_stddev = 0.02f;
+};
+
+// down(gelu(up(x))): Vaswani et al. 2017, section 3.3, with the activation of Hendrycks & Gimpel 2016.
+class GeluMlp {
+ public:
+  GeluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& options, GeluKind kind);
+  Var operator()(ForwardContext& context, const Var& x) const;
+
+ private:
+  GeluKind kind_;
+  Dense up_, down_;
+};
+
+// down(silu(gate(x)) * up(x)): Shazeer 2020. gate and up are one pack.
+class SwigluMlp {
+ public:
+  SwigluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& options);
+  Var operator()(ForwardContext& context, const Var& x) const;
+
+ private:
+  Dense gate_up_, down_;
+};
+
+}  // namespace deepflow

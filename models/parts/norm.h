@@ -1,0 +1,34 @@
+#pragma once
+
+#include "core/parameter_registry.h"
+#include "kernels/ops/norm.h"
+
+#include <optional>
+#include <string>
+
+namespace deepflow {
+
+// What flows between blocks: the residual stream x (f32) and the last layer's output that is still to be added to it
+// (compute dtype). The next norm adds it in the same pass over memory.
+struct Residual {
+  Var x;
+  std::optional<Var> delta;
+};
+
+// A norm's parameters and its application to the residual stream.
+class Norm {
+ public:
+  enum class Kind : uint8_t { kRms, kLayer };  // kLayer has a bias
+
+  Norm(ParameterRegistry& registry, const std::string& name, Kind kind, int64_t width, float eps);
+
+  // .residual is x + delta, .normed the norm of it.
+  NormResult operator()(ForwardContext& context, const Residual& stream) const;
+
+ private:
+  Pack* gain_;
+  Pack* bias_ = nullptr;
+  float eps_;
+};
+
+}  // namespace deepflow

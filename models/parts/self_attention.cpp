@@ -1,0 +1,42 @@
+#include "models/parts/self_attention.h"
+
+#include <cmath>
+
+namespace deepflow {
+namespace {
+
+using Options = SelfAttention::Options;
+
+AttentionShape attention_shape(const Options& o) {
+  AttentionShape shape;
+  shape.heads = o.heads;
+  shape.kv_heads = o.kv_heads;
+  shape.head_dim = o.head_dim;
+  shape.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(o.head_dim)));
+  return shape;
+}
+
+std::vector<Dense::Output> qkv_outputs(const std::string& name, const Options& o) {
+  const int64_t kv_width = o.kv_heads * o.head_dim;
+  return {{name + ".q", o.heads * o.head_dim}, {name + ".k", kv_width}, {name + ".v", kv_width}};
+}
+
+}  // namespace
+
+SelfAttention::SelfAttention(ParameterRegistry& registry, const std::string& name, const Options& o)
+    : shape_(attention_shape(o)),
+      layer_(o.layer),
+      qkv_(registry, name + ".qkv", qkv_outputs(name, o), {o.width, o.bias, o.stddev}),
+      out_(registry, name + ".out", o.width, {o.heads * o.head_dim, o.bias, o.out_stddev}) {}
+
+Var SelfAttention::operator()(ForwardContext& context, const Var& x, const RopeTable* rope_table) const {
+  Var qkv = qkv_(context, x);
+  if (rope_table) qkv = rope(context, qkv, shape_.heads + shape_.kv_heads, *rope_table);
+  if (context.cache) {
+    const Var o{attention_cached(context, qkv.value, shape_, *context.cache, layer_)};
+    return out_(context, o);
+  }
+  return out_(context, attention(context, qkv, shape_));
+}
+
+}  // namespace deepflow

@@ -1,0 +1,35 @@
+#pragma once
+
+#include "kernels/ops/attention.h"
+#include "kernels/ops/rope.h"
+#include "models/parts/dense.h"
+
+#include <optional>
+#include <string>
+
+namespace deepflow {
+
+// Vaswani et al. 2017, section 3.2, causal; with fewer key heads than query heads grouped-query attention (Ainslie et
+// al. 2023). Parameters: NAME.q, NAME.k, NAME.v (one pack) and NAME.out.
+class SelfAttention {
+ public:
+  struct Options {
+    int64_t width = 0;
+    int64_t heads = 1, kv_heads = 1, head_dim = 64;
+    bool bias = false;
+    float stddev = 0.02f, out_stddev = 0.02f;
+    int layer = 0;  // which part of the key-value cache is this layer's
+  };
+  SelfAttention(ParameterRegistry& registry, const std::string& name, const Options& options);
+
+  // x [M, width] -> [M, width], both compute dtype. `rope` may be null (learned positions). With context.cache the
+  // call's keys and values are appended to it; the caller advances the cache after the last layer.
+  Var operator()(ForwardContext& context, const Var& x, const RopeTable* rope) const;
+
+ private:
+  AttentionShape shape_;
+  int layer_;
+  Dense qkv_, out_;
+};
+
+}  // namespace deepflow
