@@ -1,0 +1,67 @@
+#include "engine/progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <fstream>
+
+namespace deepflow {
+
+std::string short_duration(double seconds) {
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
+  if (s >= 60) return fmt::format("{}m{:02}s", s / 60, s % 60);
+  return fmt::format("{}s", s);
+}
+
+std::string short_count(double value) {
+  const char* const suffixes[] = {"", "k", "M", "G", "T"};
+  int i = 0;
+  for (; value >= 999.5 && i < 4; ++i) value /= 1000;
+  return i == 0 ? fmt::format("{:.0f}", value) : fmt::format("{:.3g}{}", value, suffixes[i]);
+}
+
+std::string progress_line(const ProgressFigures& f) {
+  return fmt::format("step {}/{}  loss {:.4f}  grad {:.3g}  lr {:.2e}  {} tok/s  mfu {:.0f} %  mem {:.2f} GB  eta {}",
+                     f.step, f.steps, f.loss, f.gradient_norm, f.lr, short_count(f.tokens_per_second), 100 * f.mfu,
+                     static_cast<double>(f.memory_bytes) * 1e-9, short_duration(f.seconds_left));
+}
+
+Progress::Progress(std::FILE* out, int64_t every) : out_(out), every_(every), live_(isatty(fileno(out)) == 1) {}
+
+void Progress::show(const ProgressFigures& f) {
+  const bool last = f.step == f.steps;
+  if (!live_) {
+    if (f.step % every_ != 0 && f.step != 1 && !last) return;
+    fmt::print(out_, "{}\n", progress_line(f));
+  } else {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(100) && !last) return;
+    last_ = now;
+    fmt::print(out_, "\r\033[K{}", progress_line(f));
+    line_open_ = true;
+  }
+  std::fflush(out_);
+}
+
+void Progress::note(const std::string& line) {
+  if (line_open_) fmt::print(out_, "\r\033[K");
+  line_open_ = false;
+  fmt::print(out_, "{}\n", line);
+  std::fflush(out_);
+}
+
+void Progress::finish() {
+  if (line_open_) fmt::print(out_, "\n");
+  line_open_ = false;
+  std::fflush(out_);
+}
+
+int64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t total = 0, resident = 0;
+  statm >> total >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+}  // namespace deepflow

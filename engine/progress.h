@@ -1,0 +1,43 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+namespace deepflow {
+
+struct ProgressFigures {
+  int64_t step = 0, steps = 0;
+  double loss = 0, gradient_norm = 0, lr = 0;
+  double tokens_per_second = 0;
+  double mfu = 0;            // of the measured GEMM rate, 0 .. 1
+  int64_t memory_bytes = 0;  // resident set of this rank
+  double seconds_left = 0;
+};
+
+// "step 120/600  loss 4.412  grad 0.61  lr 1.9e-3  11.2k tok/s  mfu 60 %  mem 0.41 GB  eta 5m51s"
+std::string progress_line(const ProgressFigures& figures);
+std::string short_duration(double seconds);  // "5m51s", "2h03m", "48s"
+std::string short_count(double value);       // "11.2k", "6.3 M" style without the space: "6.3M", "512"
+
+// One live line on a terminal, rewritten in place at most ten times a second; elsewhere a plain line every `every`
+// steps and at the last one.
+class Progress {
+ public:
+  Progress(std::FILE* out, int64_t every);
+  void show(const ProgressFigures& figures);
+  void note(const std::string& line);  // a line of its own, above the live one
+  void finish();                       // leaves the last live line standing
+
+ private:
+  std::FILE* out_;
+  int64_t every_;
+  bool live_;
+  bool line_open_ = false;
+  std::chrono::steady_clock::time_point last_{};
+};
+
+int64_t resident_bytes();  // of this process
+
+}  // namespace deepflow
