@@ -53,8 +53,9 @@ void convert(const std::vector<char>& bytes, std::span<int32_t> out) {
 
 class MegatronStore : public TokenStore {
  public:
-  explicit MegatronStore(const std::string& prefix)
+  MegatronStore(const std::string& prefix, int64_t vocabulary_size)
       : TokenStore(prefix + ".bin"), index_(prefix + ".idx"), tokens_(prefix + ".bin") {
+    vocabulary_size_ = vocabulary_size;
     read_head();
     check_sequences();
     read_documents();
@@ -187,8 +188,8 @@ std::string megatron_prefix(const std::string& path) {
   return !std::filesystem::exists(path, none) && has_magic(path + ".idx") ? path : "";
 }
 
-std::shared_ptr<const TokenStore> open_megatron_store(const std::string& prefix) {
-  return std::make_shared<MegatronStore>(prefix);
+std::shared_ptr<const TokenStore> open_megatron_store(const std::string& prefix, int64_t vocabulary_size) {
+  return std::make_shared<MegatronStore>(prefix, vocabulary_size);
 }
 
 }  // namespace deepflow

@@ -15,6 +15,7 @@ namespace deepflow {
 // PREFIX when `path` is PREFIX.idx with that magic, PREFIX.bin beside such a file, or PREFIX itself; else "".
 std::string megatron_prefix(const std::string& path);
 
-std::shared_ptr<const TokenStore> open_megatron_store(const std::string& prefix);
+// vocabulary_size: that of the model, 0 for none.
+std::shared_ptr<const TokenStore> open_megatron_store(const std::string& prefix, int64_t vocabulary_size);
 
 }  // namespace deepflow

@@ -17,7 +17,7 @@ std::string short_digest(const std::string& digest) { return digest.size() > 12 
 
 [[noreturn]] void throw_token_out_of_range(const TokenStore& store, int64_t position, int64_t token) {
   throw DataError(
-      "{}: token {} at position {} is not below the store's vocabulary of {}; the store is damaged, make it again",
+      "{}: token {} at position {} is not below the vocabulary of {}; the store is damaged or of another tokenizer",
       store.path(), token, position, store.vocabulary_size());
 }
 
@@ -46,8 +46,10 @@ void TokenStore::verify() const {
   }
 }
 
-std::shared_ptr<const TokenStore> open_token_store(const std::string& path) {
-  if (const std::string prefix = megatron_prefix(path); !prefix.empty()) return open_megatron_store(prefix);
+std::shared_ptr<const TokenStore> open_token_store(const std::string& path, int64_t vocabulary_size) {
+  if (const std::string prefix = megatron_prefix(path); !prefix.empty()) {
+    return open_megatron_store(prefix, vocabulary_size);
+  }
   TokenStoreFile file(path);
   unsigned char head[8] = {};
   file.read(0, head, std::min<int64_t>(file.size(), sizeof(head)));

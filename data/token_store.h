@@ -53,7 +53,8 @@ class TokenStore {
 
 // Recognises the format by its first bytes. `path` names the HDF5 file, the llm.c file, or Megatron's .bin, .idx or
 // common prefix. Missing, truncated, corrupt or of another version: StorageError or DataError, one line.
-std::shared_ptr<const TokenStore> open_token_store(const std::string& path);
+// `vocabulary_size` stands in where the format names none, so that read() refuses tokens that a model does not know.
+std::shared_ptr<const TokenStore> open_token_store(const std::string& path, int64_t vocabulary_size = 0);
 
 // DataError when the store says that it was made by another tokenizer.
 void check_tokenizer(const TokenStore& store, const std::string& tokenizer_digest);
