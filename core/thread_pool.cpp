@@ -11,6 +11,7 @@ extern "C" {
 void GOMP_parallel(void (*fn)(void*), void* data, unsigned num_threads, unsigned flags);
 int omp_get_thread_num(void);
 int omp_get_num_threads(void);
+int omp_get_max_threads(void);
 void omp_set_num_threads(int);
 void omp_set_dynamic(int);
 }
@@ -19,7 +20,11 @@ namespace deepflow {
 
 ThreadPool::ThreadPool(int num_threads) : num_threads_(std::max(1, num_threads)) {
   omp_set_dynamic(0);
-  omp_set_num_threads(num_threads_);
+  adopt_caller();
+}
+
+void ThreadPool::adopt_caller() const {
+  if (omp_get_max_threads() != num_threads_) omp_set_num_threads(num_threads_);
 }
 
 void ThreadPool::run_erased(Body body, void* closure, int num_threads) {

@@ -13,6 +13,8 @@ class ThreadPool {
  public:
   explicit ThreadPool(int num_threads);
   int size() const { return num_threads_; }
+  // Parallel loops of libraries that the calling thread starts from now on use size() threads as well.
+  void adopt_caller() const;
 
   // f(thread, num_threads) on every thread of the pool; returns when all are done. Must not throw, must not nest.
   template <class F>
