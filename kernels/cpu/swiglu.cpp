@@ -1,0 +1,38 @@
+#include "kernels/cpu/swiglu.h"
+
+#include "kernels/cpu/simd_math.h"
+
+namespace deepflow::cpu::DF_ISA {
+
+template <class T>
+void swiglu_forward(const T* gate_up, T* y, int64_t cols, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const T *gate = gate_up + row * 2 * cols, *up = gate + cols;
+    for_each_vector(cols, [&](int64_t j, auto lanes) {
+      const F32 g = load(gate + j, lanes);
+      store(y + row * cols + j, g * sigmoid(g) * load(up + j, lanes), lanes);
+    });
+  }
+}
+
+template <class T>
+void swiglu_backward(const T* gate_up, const T* dy, T* dgate_up, int64_t cols, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const T *gate = gate_up + row * 2 * cols, *up = gate + cols;
+    T *dgate = dgate_up + row * 2 * cols, *dup = dgate + cols;
+    for_each_vector(cols, [&](int64_t j, auto lanes) {
+      const F32 g = load(gate + j, lanes), u = load(up + j, lanes), d = load(dy + row * cols + j, lanes);
+      const F32 s = sigmoid(g), silu = g * s;
+      store(dgate + j, d * u * fma(silu, splat(1.0f) - s, s), lanes);
+      store(dup + j, d * silu, lanes);
+    });
+  }
+}
+
+#define DF_INSTANTIATE(T)                                                \
+  template void swiglu_forward(const T*, T*, int64_t, int64_t, int64_t); \
+  template void swiglu_backward(const T*, const T*, T*, int64_t, int64_t, int64_t);
+DF_INSTANTIATE(float)
+DF_INSTANTIATE(BF16)
+
+}  // namespace deepflow::cpu::DF_ISA
