@@ -66,7 +66,8 @@ class TypedOption final : public Option {
   TypedOption& unit(std::string text) { return unit_ = std::move(text), *this; }      // "tokens", "s"
   TypedOption& source(std::string text) { return source_ = std::move(text), *this; }  // paper, section
   TypedOption& required() { return required_ = true, *this; }
-  TypedOption& when_absent(std::string text) { return absent_ = std::move(text), *this; }  // what null or empty means
+  // What it means that there is no value: null or `none` for a std::optional, and then for a text too, where it is "".
+  TypedOption& when_absent(std::string text) { return absent_ = std::move(text), *this; }
 
   TypedOption& range(Item low, Item high) { return limits_.range(low, high), *this; }  // both ends are allowed
   TypedOption& at_least(Item low) { return limits_.at_least(low), *this; }
@@ -84,7 +85,7 @@ class TypedOption final : public Option {
   const OptionGroup* keys() const override { return example_ ? example_->group.get() : nullptr; }
 
  protected:
-  void read(const OptionValue& value) override { read_any(value, path_, target_); }
+  void read(const OptionValue& value) override;
 
  private:
   struct Example {  // an item that shows which keys an item has
@@ -143,6 +144,14 @@ std::string TypedOption<T>::range_text() const {
   if constexpr (kScalar) text = limits_.text();
   const std::string length = length_option_text(low_length_, high_length_);
   return text.empty() || length.empty() ? text + length : length + ", each " + text;
+}
+
+template <class T>
+void TypedOption<T>::read(const OptionValue& value) {
+  if constexpr (std::is_same_v<T, std::string>) {
+    if (!absent_.empty() && is_absent_option(value)) return target_.clear();
+  }
+  read_any(value, path_, target_);
 }
 
 template <class T>

@@ -40,9 +40,13 @@ void collect_paths(const OptionGroup& group, std::vector<const Option*>& out) {
   for (const auto& variant : group.variants()) collect_paths(*variant.group, out);
 }
 
+bool absent_by_default(const Option& option) {
+  return !option.absent_text().empty() && (option.default_text() == "none" || option.default_text() == "\"\"");
+}
+
 std::string default_with_meaning(const Option& option) {
   if (option.is_required()) return "required";
-  if (option.default_text() == "none" && !option.absent_text().empty()) return "none: " + option.absent_text();
+  if (absent_by_default(option)) return "none: " + option.absent_text();
   return option.default_text();
 }
 
@@ -55,7 +59,7 @@ std::string explain_one(const OptionGroup& root, const Option& option) {
   line("type", option.type_text());
   line("unit", option.unit_text());
   if (!option.section()) line("default", default_with_meaning(option));
-  if (option.default_text() != "none") line("none", option.absent_text());
+  if (!absent_by_default(option)) line("none", option.absent_text());
   line("range", option.range_text());
   line("source", option.source_text());
   if (option.keys()) text += "keys\n" + one_line_each(*option.keys(), "");
@@ -78,7 +82,9 @@ std::string table_row(const Option& option) {
   if (!option.source_text().empty()) meaning += fmt::format(" ({})", option.source_text());
   const std::string range = option.range_text();
   const std::string values = option.type_text() + (range.empty() ? "" : ", " + range);
-  const std::string preset = option.is_required() ? "required" : fmt::format("`{}`", option.default_text());
+  const std::string preset = option.is_required()
+                                 ? "required"
+                                 : fmt::format("`{}`", absent_by_default(option) ? "none" : option.default_text());
   return fmt::format("| `{}` | {} | {} | {} |\n", option.name(), cell(preset), cell(values), cell(meaning));
 }
 

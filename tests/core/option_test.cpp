@@ -27,6 +27,7 @@ struct Optim {
   std::vector<double> betas = {0.9, 0.95};
   bool fused = true;
   std::string note;
+  std::string teacher = "t.h5";
 };
 void declare(OptionGroup& group, Optim& o) {
   group.add("lr", o.lr).help("peak learning rate").range(0, 10).source("Loshchilov and Hutter 2019");
@@ -36,6 +37,7 @@ void declare(OptionGroup& group, Optim& o) {
   group.add("betas", o.betas).help("decay of the moments").length(2, 2).at_least(0).below(1);
   group.add("fused", o.fused).help("one pass over memory");
   group.add("note", o.note).help("any text");
+  group.add("teacher", o.teacher).help("model to learn from").when_absent("no teacher");
 }
 
 struct Gpt2 {
@@ -182,6 +184,13 @@ TEST(Options, KeysOfAVariantBelongToIt) {
 TEST(Options, ChecksPointAtTheLineOfTheKey) {
   EXPECT_EQ(error("steps: 5\noptim:\n  warmup: 6\n"), "r.yaml:3: optim.warmup 6 is more than steps 5");
   EXPECT_EQ(error("optim:\n  warmup: 6\n", {"steps=5"}), "r.yaml:2: optim.warmup 6 is more than steps 5");
+}
+
+TEST(Options, NoneEmptiesATextThatMayBeAbsent) {
+  EXPECT_EQ(read("").optim.teacher, "t.h5");
+  EXPECT_EQ(read("optim: {teacher: none}\n").optim.teacher, "");
+  EXPECT_EQ(read("optim:\n  teacher:\n").optim.teacher, "");
+  EXPECT_EQ(read("optim: {note: none}\n").optim.note, "none");
 }
 
 TEST(Options, OverridesReplaceWhatTheRecipeSays) {
