@@ -1,0 +1,124 @@
+#include "kernels/ops/rope.h"
+
+#include "core/error.h"
+#include "kernels/cpu/rope.h"
+#include "kernels/ops/elementwise.h"
+
+#include <cmath>
+#include <memory>
+#include <numbers>
+#include <utility>
+#include <vector>
+
+namespace deepflow {
+namespace {
+
+// transformers computes in f32 (modeling_rope_utils.py); so do we, step by step, or high positions would differ.
+std::vector<float> inverse_frequencies(const RopeOptions& options) {
+  std::vector<float> frequencies;
+  for (int64_t i = 0; i < options.head_dim; i += 2) {
+    const float exponent = static_cast<float>(i) / static_cast<float>(options.head_dim);
+    frequencies.push_back(1.0f / static_cast<float>(std::pow(options.theta, static_cast<double>(exponent))));
+  }
+  return frequencies;
+}
+
+float scale_llama3(float frequency, const Llama3RopeScaling& scaling) {
+  const double original = static_cast<double>(scaling.original_max_positions);
+  const float wavelength = static_cast<float>(2 * std::numbers::pi) / frequency;
+  const float factor = static_cast<float>(scaling.factor);
+  if (wavelength > static_cast<float>(original / scaling.low_freq_factor)) return frequency / factor;
+  if (wavelength < static_cast<float>(original / scaling.high_freq_factor)) return frequency;
+  const float smooth = (static_cast<float>(original) / wavelength - static_cast<float>(scaling.low_freq_factor)) /
+                       static_cast<float>(scaling.high_freq_factor - scaling.low_freq_factor);
+  return (1 - smooth) * frequency / factor + smooth * frequency;
+}
+
+struct Rotation {
+  int64_t num_heads, head_dim;
+  RopeTable table;
+  Tensor positions;
+};
+
+template <class T>
+void rotate_rows(Runtime& runtime, Tensor& x, const Rotation& rotation, float sign) {
+  auto* kernel = DF_KERNEL(runtime.isa(), rope<T>);
+  const cpu::RopeRows<T> rows{x.data<T>(),
+                              x.ld(),
+                              rotation.num_heads,
+                              rotation.head_dim,
+                              rotation.positions.data<int32_t>(),
+                              rotation.table.cos.data<float>(),
+                              rotation.table.sin.data<float>(),
+                              sign};
+  runtime.pool().parallel_for(x.rows(), 1, [&](int64_t begin, int64_t end) { kernel(rows, begin, end); });
+}
+
+void rotate(Runtime& runtime, Tensor& x, const Rotation& rotation, float sign) {
+  if (x.dtype() == DType::kBF16)
+    rotate_rows<BF16>(runtime, x, rotation, sign);
+  else
+    rotate_rows<float>(runtime, x, rotation, sign);
+}
+
+class RopeNode final : public Node {
+ public:
+  explicit RopeNode(Rotation rotation) : rotation_(std::move(rotation)) {}
+  const char* name() const override { return "rope"; }
+
+  std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
+    Tensor gradient = std::move(out[0].value);
+    if (!gradient.is_sole_owner()) {
+      Tensor copied = Tensor::empty(context.runtime.memory(), gradient.shape(), gradient.dtype());
+      copy(context.runtime, gradient, copied);
+      gradient = std::move(copied);
+    }
+    rotate(context.runtime, gradient, rotation_, -1);
+    rotation_ = {};
+    return {Grad{std::move(gradient), nullptr}};
+  }
+
+ private:
+  Rotation rotation_;
+};
+
+}  // namespace
+
+RopeTable make_rope_table(Runtime& runtime, const RopeOptions& options) {
+  DF_ASSERT(options.head_dim > 0 && options.head_dim % 2 == 0, "head_dim {}", options.head_dim);
+  std::vector<float> frequencies = inverse_frequencies(options);
+  for (float& frequency : frequencies) {
+    if (options.llama3) frequency = scale_llama3(frequency, *options.llama3);
+    frequency /= static_cast<float>(options.linear_factor);
+  }
+  const int64_t half = options.head_dim / 2;
+  RopeTable table{Tensor::empty(runtime.memory(), {options.max_positions, half}, DType::kF32),
+                  Tensor::empty(runtime.memory(), {options.max_positions, half}, DType::kF32)};
+  float *cos = table.cos.data<float>(), *sin = table.sin.data<float>();
+  runtime.pool().parallel_for(options.max_positions, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t position = begin; position < end; ++position)
+      for (int64_t j = 0; j < half; ++j) {
+        const double angle = static_cast<double>(static_cast<float>(position) * frequencies[static_cast<size_t>(j)]);
+        cos[position * half + j] = static_cast<float>(std::cos(angle));
+        sin[position * half + j] = static_cast<float>(std::sin(angle));
+      }
+  });
+  return table;
+}
+
+Var rope(ForwardContext& context, const Var& x, int64_t num_heads, const RopeTable& table) {
+  const Rotation rotation{num_heads, 2 * table.cos.cols(), table, context.rows.positions};
+  DF_ASSERT(x.value.cols() >= num_heads * rotation.head_dim, "{} columns for {} heads", x.value.cols(), num_heads);
+  DF_ASSERT(rotation.positions.num_elements() == x.value.rows());
+  const int32_t* positions = rotation.positions.data<int32_t>();
+  for (int64_t row = 0; row < x.value.rows(); ++row)
+    if (positions[row] < 0 || positions[row] >= table.cos.rows())
+      throw DataError("row {}: position {} is beyond the model's {} positions; use shorter sequences", row,
+                      positions[row], table.cos.rows());
+  Tensor rotated = x.value;
+  rotate(context.runtime, rotated, rotation, 1);
+  if (!context.tape) return {std::move(rotated)};
+  return context.tape->record(std::make_unique<RopeNode>(rotation), std::span(&x, 1), std::move(rotated));
+}
+
+}  // namespace deepflow
