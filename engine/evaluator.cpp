@@ -32,22 +32,22 @@ Evaluation evaluate(Machine& machine, const HeldOut& heldout, int64_t windows, u
   const int64_t end = total * (rank + 1) / size;
   double loss = 0, labels = 0;
   for (int64_t w = total * rank / size; w < end;) {
-    const int64_t sequence = heldout.read(w, 1).sequence;
-    const int64_t count = std::min(std::max<int64_t>(1, kRowsOfAPass / sequence), end - w);
+    const int64_t count = std::min(std::max<int64_t>(1, kRowsOfAPass / heldout.sequence()), end - w);
     const Batch batch = heldout.read(w, count);
     loss += summed_loss(machine, batch, seed);
     labels += static_cast<double>(batch.num_labels);
     w += count;
   }
-  const std::vector<double> sums = sum_doubles(machine.batch_axes, {loss, labels});
+  const double local[] = {loss, labels};
+  const std::vector<double> sums = sum_doubles(machine.batch_axes, local, "held-out loss");
   Evaluation result;
   result.num_labels = static_cast<int64_t>(sums[1]);
   if (result.num_labels == 0) return result;
   result.loss = sums[0] / sums[1];
   result.perplexity = std::exp(result.loss);
   if (heldout.store().source_bytes() > 0)
-    result.bits_per_byte =
-        heldout.bits_per_byte(result.loss * static_cast<double>(heldout.num_labels()), machine.model.vocabulary());
+    result.bits_per_byte = heldout.bits_per_byte(result.loss * static_cast<double>(heldout.num_labels()),
+                                                 machine.model.shape().vocabulary);
   return result;
 }
 

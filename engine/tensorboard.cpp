@@ -1,5 +1,6 @@
 #include "engine/tensorboard.h"
 
+#include "core/durable_file.h"
 #include "core/error.h"
 
 #include <fcntl.h>
@@ -102,13 +103,7 @@ void TensorboardWriter::write_record(std::string_view event) {
   append_fixed(record, masked_crc32c(record));
   record += event;
   append_fixed(record, masked_crc32c(event));
-  for (size_t done = 0; done < record.size();) {
-    const ssize_t n = write(file_, record.data() + done, record.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0)
-      throw StorageError("{}: {} while writing metrics; free space and run again", path_, std::strerror(errno));
-    done += static_cast<size_t>(n);
-  }
+  write_all(file_, record.data(), record.size(), path_);
 }
 
 }  // namespace deepflow

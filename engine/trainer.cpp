@@ -30,13 +30,17 @@ int64_t choose_micro_batch(const TrainOptions& train, const Machine& machine, co
     throw ConfigError("train.global_batch: {} sequences do not divide over {} data-parallel ranks", train.global_batch,
                       machine.batch_axes.size());
   if (!train.micro_batch)
-    return fitting_micro_batch(share, loader.source().options().sequence, machine.model.vocabulary());
+    return fitting_micro_batch(share, loader.source().options().sequence, machine.model.shape().vocabulary);
   if (share % *train.micro_batch != 0)
     throw ConfigError(
         "train.micro_batch: {} does not divide the {} sequences of a rank (train.global_batch {} over {} "
         "ranks)",
         *train.micro_batch, share, train.global_batch, machine.batch_axes.size());
   return *train.micro_batch;
+}
+
+double sum_one(Communicator& comm, double value, const char* name) {
+  return sum_doubles(comm, std::span(&value, 1), name).front();
 }
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
@@ -87,10 +91,10 @@ StepReport Trainer::step() {
   }
   const auto begin = std::chrono::steady_clock::now();
   StepReport report;
-  const double labels = sum_doubles(machine_.batch_axes, {static_cast<double>(batch.num_labels)}).front();
+  const double labels = sum_one(machine_.batch_axes, static_cast<double>(batch.num_labels), "labels");
   const double local_loss = run_passes(batch, static_cast<int64_t>(labels));
   report.gradient_norm = gradient_norm(machine_.runtime, machine_.store, shards_, machine_.batch_axes);
-  report.loss = sum_doubles(machine_.batch_axes, {local_loss}).front();
+  report.loss = sum_one(machine_.batch_axes, local_loss, "loss");
   if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) report_not_finite(local_loss);
 
   report.step = step_ + 1;
@@ -156,7 +160,7 @@ void Trainer::report_not_finite(double local_loss) {
   Communicator& comm = machine_.batch_axes;
   std::vector<double> bad(static_cast<size_t>(comm.size()));
   bad[static_cast<size_t>(comm.rank())] = std::isfinite(local_loss) ? 0 : 1;
-  bad = sum_doubles(comm, bad);
+  bad = sum_doubles(comm, bad, "ranks whose loss is not finite");
   std::string ranks;
   for (size_t r = 0; r < bad.size(); ++r)
     if (bad[r] > 0) ranks += fmt::format("{}{}", ranks.empty() ? " on rank " : ", ", r);

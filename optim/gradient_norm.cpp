@@ -22,7 +22,7 @@ double gradient_norm(Runtime& runtime, ResidentStore& store, const ShardMap& sha
   double sum = 0;
   for (const ShardPiece& piece : shards.pieces(counting_rank(shards, domain)))
     sum += sum_squares(runtime, gradient_piece(store, piece));
-  if (shards.num_ranks() > 1) sum = sum_doubles(domain, {sum}).front();
+  if (shards.num_ranks() > 1) sum = sum_doubles(domain, std::span(&sum, 1), "gradient norm").front();
   return std::sqrt(sum);
 }
 
@@ -34,7 +34,7 @@ std::optional<std::string> first_parameter_not_finite(Runtime& runtime, Resident
     if (!all_finite(runtime, gradient_piece(store, piece)))
       for (size_t i = 0; i < parameters.size(); ++i)
         if (&parameters[i] == piece.parameter) bad[i] = 1;
-  bad = sum_doubles(domain, bad);
+  bad = sum_doubles(domain, bad, "parameters not finite");
   for (size_t i = 0; i < parameters.size(); ++i)
     if (bad[i] > 0) return parameters[i].spec.name;
   return std::nullopt;

@@ -1,0 +1,68 @@
+#include "engine/prepare.h"
+
+#include "checkpoint/hf_folder.h"
+#include "core/error.h"
+#include "data/token_store.h"
+
+#include <algorithm>
+#include <filesystem>
+
+namespace deepflow {
+namespace {
+
+int64_t vocabulary_of(const DataOptions& data, const Tokenizer* tokenizer) {
+  if (tokenizer) return tokenizer->vocabulary_size();
+  int64_t vocabulary = 0;
+  for (const StoreOptions& store : data.train)
+    vocabulary = std::max(vocabulary, open_token_store(store.store)->vocabulary_size());
+  return vocabulary;
+}
+
+const OptionGroup* model_keys(const OptionGroup* keys) {
+  const Option* model = keys ? keys->find("model") : nullptr;
+  return model ? model->section() : nullptr;
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> open_tokenizer(const DataOptions& data) {
+  return data.tokenizer.empty() ? nullptr : load_tokenizer(data.tokenizer);
+}
+
+void complete_model(RunOptions& options, const Tokenizer* tokenizer, const OptionGroup* keys) {
+  if (!options.model.init_from.empty()) {
+    const HfFolder folder(options.model.init_from);
+    options.model.read_hf(folder.config(), folder.config_path(), model_keys(keys));
+  }
+  options.model.fill_in(vocabulary_of(options.data, tokenizer), options.data.sequence, model_keys(keys));
+}
+
+void set_initial_values(Session& session, const RunOptions& options) {
+  if (options.model.init_from.empty()) {
+    session.store().initialise(options.train.seed);
+    return;
+  }
+  const HfFolder folder(options.model.init_from);
+  folder.load(session.runtime(), session.registry(), session.model().hugging_face_names(),
+              [&](Parameter& p) { return session.store().master(p); });
+  session.store().state_written();
+}
+
+SessionOptions session_options(const RunOptions& options, int ranks_on_host) {
+  SessionOptions s;
+  s.precision = options.train.precision;
+  s.threads = options.train.threads;
+  s.ranks_on_host = ranks_on_host;
+  s.cpu_isa = options.train.cpu_isa;
+  s.bucket_elements = options.train.bucket_elements;
+  return s;
+}
+
+std::string find_model_folder(const std::string& path) {
+  for (const std::string& folder : {path + "/model", path})
+    if (std::filesystem::exists(folder + "/config.json")) return folder;
+  throw ConfigError(
+      "{}: no model here (no config.json, no model/config.json); give a run folder or a Hugging Face folder", path);
+}
+
+}  // namespace deepflow

@@ -1,0 +1,29 @@
+#pragma once
+
+#include "core/option.h"
+#include "data/tokenizer.h"
+#include "engine/run_options.h"
+#include "engine/session.h"
+
+#include <memory>
+#include <string>
+
+namespace deepflow {
+
+// The tokenizer that the recipe names; null when it names none.
+std::unique_ptr<Tokenizer> open_tokenizer(const DataOptions& data);
+
+// Completes the model's options from init_from, the tokenizer or the stores, and the data's sequence length.
+// `keys`: the whole recipe's, for messages; may be null. Throws ConfigError.
+void complete_model(RunOptions& options, const Tokenizer* tokenizer, const OptionGroup* keys);
+
+// Initial values: init_from's, or random ones of train.seed.
+void set_initial_values(Session& session, const RunOptions& options);
+
+SessionOptions session_options(const RunOptions& options, int ranks_on_host);
+
+// A folder with a trained model as `deepflow train` leaves it (run folder: its `model` below), or any Hugging Face
+// folder. Throws ConfigError when it is neither.
+std::string find_model_folder(const std::string& path);
+
+}  // namespace deepflow

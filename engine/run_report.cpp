@@ -1,0 +1,100 @@
+#include "engine/run_report.h"
+
+#include "core/durable_file.h"
+
+#include <nlohmann/json.hpp>
+
+namespace deepflow {
+namespace {
+
+constexpr size_t kRecentSteps = 20;
+
+double seconds_between(std::chrono::steady_clock::time_point a, std::chrono::steady_clock::time_point b) {
+  return std::chrono::duration<double>(b - a).count();
+}
+
+}  // namespace
+
+RunReport::RunReport(const RunOptions& options, bool speaks, double gemm_rate, double flops_per_token)
+    : dir_(options.run.dir),
+      steps_(options.train.steps),
+      speaks_(speaks),
+      gemm_rate_(gemm_rate),
+      flops_per_token_(flops_per_token),
+      progress_(stdout, options.log.every) {
+  recent_.push_back({std::chrono::steady_clock::now(), 0});
+  if (!speaks_) return;
+  metrics_ = std::make_unique<MetricsFile>(dir_ + "/metrics.jsonl");
+  if (options.log.tensorboard) tensorboard_ = std::make_unique<TensorboardWriter>(dir_ + "/tensorboard");
+}
+
+void RunReport::say(const std::string& line) {
+  if (speaks_) progress_.note(line);
+}
+
+double RunReport::tokens_per_second() const {
+  const Moment &first = recent_.front(), &last = recent_.back();
+  const double seconds = seconds_between(first.time, last.time);
+  return seconds > 0 ? static_cast<double>(last.tokens - first.tokens) / seconds : 0;
+}
+
+void RunReport::step(const StepReport& r) {
+  tokens_ += r.tokens;
+  recent_.push_back({std::chrono::steady_clock::now(), tokens_});
+  if (recent_.size() > kRecentSteps) recent_.erase(recent_.begin());
+  if (!speaks_) return;
+  ProgressFigures f;
+  f.step = r.step;
+  f.steps = steps_;
+  f.loss = r.loss;
+  f.gradient_norm = r.gradient_norm;
+  f.lr = r.lr;
+  f.tokens_per_second = tokens_per_second();
+  f.mfu = gemm_rate_ > 0 ? f.tokens_per_second * flops_per_token_ / gemm_rate_ : 0;
+  f.memory_bytes = resident_bytes();
+  const auto per_step =
+      seconds_between(recent_.front().time, recent_.back().time) / static_cast<double>(recent_.size() - 1);
+  f.seconds_left = per_step * static_cast<double>(steps_ - r.step);
+  progress_.show(f);
+  training_.points.push_back({static_cast<double>(r.step), r.loss});
+  metrics_->add({{"step", r.step},
+                 {"loss", r.loss},
+                 {"gradient_norm", r.gradient_norm},
+                 {"lr", r.lr},
+                 {"tokens", tokens_},
+                 {"tokens_per_second", f.tokens_per_second},
+                 {"mfu", f.mfu},
+                 {"memory_bytes", f.memory_bytes},
+                 {"seconds", r.seconds}});
+  if (tensorboard_)
+    tensorboard_->add(r.step, {{"train/loss", r.loss},
+                               {"train/gradient_norm", r.gradient_norm},
+                               {"train/lr", r.lr},
+                               {"speed/tokens_per_second", f.tokens_per_second},
+                               {"speed/mfu", f.mfu}});
+}
+
+void RunReport::evaluation(int64_t step, const Evaluation& e) {
+  // The pause does not count as training time.
+  recent_.assign(1, {std::chrono::steady_clock::now(), tokens_});
+  if (!speaks_) return;
+  progress_.note(fmt::format("held out at step {}: loss {:.4f}  perplexity {:.2f}{}", step, e.loss, e.perplexity,
+                             e.bits_per_byte > 0 ? fmt::format("  {:.4f} bits per byte", e.bits_per_byte) : ""));
+  heldout_.points.push_back({static_cast<double>(step), e.loss});
+  metrics_->add({{"step", step},
+                 {"heldout_loss", e.loss},
+                 {"heldout_perplexity", e.perplexity},
+                 {"heldout_bits_per_byte", e.bits_per_byte},
+                 {"heldout_labels", e.num_labels}});
+  if (tensorboard_) tensorboard_->add(step, {{"heldout/loss", e.loss}, {"heldout/bits_per_byte", e.bits_per_byte}});
+}
+
+void RunReport::finish() {
+  progress_.finish();
+  if (!speaks_) return;
+  std::vector<Curve> curves{training_};
+  if (!heldout_.points.empty()) curves.push_back(heldout_);
+  write_file_durably(dir_ + "/loss.svg", curves_as_svg("Loss", "step", "nats per token", curves));
+}
+
+}  // namespace deepflow

@@ -1,0 +1,49 @@
+#pragma once
+
+#include "engine/evaluator.h"
+#include "engine/loss_curve.h"
+#include "engine/metrics_file.h"
+#include "engine/progress.h"
+#include "engine/run_options.h"
+#include "engine/tensorboard.h"
+#include "engine/trainer.h"
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace deepflow {
+
+// What a run tells on rank 0: progress on stdout, metrics.jsonl, TensorBoard events and the loss curve in run.dir. On
+// other ranks it is silent and writes nothing.
+class RunReport {
+ public:
+  // gemm_rate: FLOP/s of all ranks; flops_per_token as training_flops_per_token gives them.
+  RunReport(const RunOptions& options, bool speaks, double gemm_rate, double flops_per_token);
+
+  void say(const std::string& line);
+  void step(const StepReport& report);
+  void evaluation(int64_t step, const Evaluation& evaluation);
+  void finish();  // the curve as run.dir/loss.svg
+
+ private:
+  double tokens_per_second() const;
+
+  const std::string dir_;
+  const int64_t steps_;
+  const bool speaks_;
+  const double gemm_rate_, flops_per_token_;
+  Progress progress_;
+  std::unique_ptr<MetricsFile> metrics_;
+  std::unique_ptr<TensorboardWriter> tensorboard_;
+  Curve training_{"training", {}}, heldout_{"held out", {}, true};
+  struct Moment {
+    std::chrono::steady_clock::time_point time;
+    int64_t tokens;
+  };
+  std::vector<Moment> recent_;  // ends of the last steps, for the rate
+  int64_t tokens_ = 0;
+};
+
+}  // namespace deepflow

@@ -1,0 +1,57 @@
+#include "engine/sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+namespace deepflow {
+
+void declare(OptionGroup& group, SamplingOptions& o) {
+  group.add("temperature", o.temperature).help("divides the logits; 0: always the likeliest token").range(0, 100);
+  group.add("top_k", o.top_k).help("sample among the k likeliest tokens; 0: all").at_least(0);
+  group.add("top_p", o.top_p)
+      .help("sample among the likeliest tokens whose probabilities reach p; 1: all")
+      .range(0, 1)
+      .source("Holtzman et al. 2020, section 3.1");
+  group.add("max_tokens", o.max_tokens).help("longest text").unit("tokens").at_least(0);
+  group.add("seed", o.seed).help("of the sampling");
+}
+
+int32_t sample_token(std::span<const float> logits, const SamplingOptions& options, double uniform) {
+  const auto likelier = [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x > y || (x == y && a < b);
+  };
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  if (options.temperature == 0) return *std::min_element(order.begin(), order.end(), likelier);
+  if (options.top_k > 0 && static_cast<size_t>(options.top_k) < order.size()) {
+    std::nth_element(order.begin(), order.begin() + options.top_k, order.end(), likelier);
+    order.resize(static_cast<size_t>(options.top_k));
+  }
+  std::sort(order.begin(), order.end(), likelier);
+
+  const double top = static_cast<double>(logits[static_cast<size_t>(order.front())]);
+  std::vector<double> weights;
+  double sum = 0;
+  for (const int32_t id : order) {
+    weights.push_back(std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - top) / options.temperature));
+    sum += weights.back();
+  }
+  size_t kept = weights.size();
+  double kept_sum = sum;
+  if (options.top_p < 1) {
+    kept = 0;
+    kept_sum = 0;
+    while (kept < weights.size() && (kept == 0 || kept_sum < options.top_p * sum)) kept_sum += weights[kept++];
+  }
+  double below = uniform * kept_sum;
+  for (size_t i = 0; i + 1 < kept; ++i) {
+    if (below < weights[i]) return order[i];
+    below -= weights[i];
+  }
+  return order[kept - 1];
+}
+
+}  // namespace deepflow

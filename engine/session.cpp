@@ -1,0 +1,25 @@
+#include "engine/session.h"
+
+namespace deepflow {
+namespace {
+
+RuntimeOptions runtime_options(const SessionOptions& options) {
+  RuntimeOptions r;
+  r.threads = options.threads;
+  r.ranks_on_host = options.ranks_on_host;
+  if (options.cpu_isa != "auto") r.cpu_isa = isa_from_name(options.cpu_isa);
+  return r;
+}
+
+}  // namespace
+
+Session::Session(const ModelOptions& model, const SessionOptions& options, Communicator& batch_axes,
+                 const MeshCoord& coord)
+    : runtime_(runtime_options(options)), stream_(make_cpu_stream()), batch_axes_(batch_axes) {
+  model_ = model.config().build(runtime_, registry_, model.recompute);
+  registry_.freeze(coord);
+  store_ =
+      std::make_unique<ResidentStore>(runtime_, registry_, dtype_from_name(options.precision), options.bucket_elements);
+}
+
+}  // namespace deepflow
