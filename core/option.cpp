@@ -4,9 +4,7 @@
 
 namespace deepflow {
 
-std::string inline_option_text(const OptionValue& value) {
-  return value.kind == OptionValue::Kind::kNull ? "none" : to_flow_yaml(value);
-}
+std::string inline_option_text(const OptionValue& value) { return to_flow_yaml(value); }
 
 void fail_option_length(const OptionValue& value, const std::string& path, size_t low, size_t high) {
   const size_t count = value.kind == OptionValue::Kind::kList ? value.items.size() : 1;

@@ -67,7 +67,7 @@ class TypedOption final : public Option {
   TypedOption& source(std::string text) { return source_ = std::move(text), *this; }  // paper, section
   TypedOption& required() { return required_ = true, *this; }
   // What it means that there is no value: null or `none` for a std::optional, and then for a text too, where it is "".
-  TypedOption& when_absent(std::string text) { return absent_ = std::move(text), *this; }
+  TypedOption& when_absent(std::string text);
 
   TypedOption& range(Item low, Item high) { return limits_.range(low, high), *this; }  // both ends are allowed
   TypedOption& at_least(Item low) { return limits_.at_least(low), *this; }
@@ -79,7 +79,7 @@ class TypedOption final : public Option {
   TypedOption& values(std::vector<std::pair<std::string, Item>> table);
   TypedOption& length(size_t low, size_t high) { return low_length_ = low, high_length_ = high, *this; }  // of a list
 
-  OptionValue write() const override { return write_any(target_); }
+  OptionValue write() const override;
   std::string type_text() const override;
   std::string range_text() const override;
   const OptionGroup* keys() const override { return example_ ? example_->group.get() : nullptr; }
@@ -132,10 +132,26 @@ TypedOption<T>& TypedOption<T>::values(std::vector<std::pair<std::string, Item>>
 }
 
 template <class T>
+TypedOption<T>& TypedOption<T>::when_absent(std::string text) {
+  absent_ = std::move(text);
+  if constexpr (std::is_same_v<T, std::string>) default_ = inline_option_text(write());
+  return *this;
+}
+
+template <class T>
+OptionValue TypedOption<T>::write() const {
+  if constexpr (std::is_same_v<T, std::string>) {
+    if (!absent_.empty() && target_.empty()) return {};
+  }
+  return write_any(target_);
+}
+
+template <class T>
 std::string TypedOption<T>::type_text() const {
   const std::string item = kScalar ? option_type_text<Item>() : item_option_text(*keys());
   const std::string shape = OptionShape<T>::is_list ? "list of " + item : item;
-  return OptionShape<T>::is_optional ? shape + ", or none" : shape;
+  const bool may_be_absent = OptionShape<T>::is_optional || (std::is_same_v<T, std::string> && !absent_.empty());
+  return may_be_absent ? shape + ", or none" : shape;
 }
 
 template <class T>

@@ -140,7 +140,9 @@ void OptionGroup::unknown_key(const OptionEntry& entry) const {
 OptionValue OptionGroup::write() const {
   OptionValue map = OptionValue::map();
   for (const auto& option : options_) {
-    map.entries.push_back({option->name(), {}, option->write(), option->help_text()});
+    const std::string& unit = option->unit_text();
+    const std::string comment = option->help_text() + (unit.empty() ? "" : " [" + unit + "]");
+    map.entries.push_back({option->name(), {}, option->write(), comment});
     for (const Variant& variant : variants_) {
       if (variant.key != option->name() || !active(variant)) continue;
       OptionValue rest = variant.group->write();

@@ -41,7 +41,15 @@ void collect_paths(const OptionGroup& group, std::vector<const Option*>& out) {
 }
 
 bool absent_by_default(const Option& option) {
-  return !option.absent_text().empty() && (option.default_text() == "none" || option.default_text() == "\"\"");
+  return !option.absent_text().empty() && option.default_text() == "none";
+}
+
+// "number, 0 to 10"; names alone say that they are text.
+std::string values_text(const Option& option) {
+  const std::string type = option.type_text(), range = option.range_text();
+  if (range.empty()) return type;
+  if (type == "text") return range;
+  return type + ", " + range;
 }
 
 std::string default_with_meaning(const Option& option) {
@@ -56,11 +64,10 @@ std::string explain_one(const OptionGroup& root, const Option& option) {
     if (!value.empty()) text += fmt::format("  {:<9}{}\n", label, value);
   };
   line("only if", condition_of(root, option));
-  line("type", option.type_text());
+  line("values", values_text(option));
   line("unit", option.unit_text());
   if (!option.section()) line("default", default_with_meaning(option));
   if (!absent_by_default(option)) line("none", option.absent_text());
-  line("range", option.range_text());
   line("source", option.source_text());
   if (option.keys()) text += "keys\n" + one_line_each(*option.keys(), "");
   return text;
@@ -80,12 +87,9 @@ std::string table_row(const Option& option) {
   if (!option.unit_text().empty()) meaning += fmt::format(" [{}]", option.unit_text());
   if (!option.absent_text().empty()) meaning += fmt::format("; none: {}", option.absent_text());
   if (!option.source_text().empty()) meaning += fmt::format(" ({})", option.source_text());
-  const std::string range = option.range_text();
-  const std::string values = option.type_text() + (range.empty() ? "" : ", " + range);
-  const std::string preset = option.is_required()
-                                 ? "required"
-                                 : fmt::format("`{}`", absent_by_default(option) ? "none" : option.default_text());
-  return fmt::format("| `{}` | {} | {} | {} |\n", option.name(), cell(preset), cell(values), cell(meaning));
+  const std::string preset = option.is_required() ? "required" : fmt::format("`{}`", option.default_text());
+  return fmt::format("| `{}` | {} | {} | {} |\n", option.name(), cell(preset), cell(values_text(option)),
+                     cell(meaning));
 }
 
 void add_keys(const OptionGroup& group, const std::string& heading, std::string& out) {

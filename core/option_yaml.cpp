@@ -170,7 +170,7 @@ int first_line_not_text(const std::string& text) {
 void emit(YAML::Emitter& out, const OptionValue& value, bool flow, bool comments) {
   switch (value.kind) {
     case Kind::kNull:
-      out << YAML::Null;
+      out << "none";
       break;
     case Kind::kScalar:
       if (value.quoted) out << YAML::DoubleQuoted;

@@ -16,6 +16,7 @@ OptionValue read_yaml_file(const std::string& file);
 // Applies "optim.lr=1e-3" from the command line: the value is YAML and replaces whatever the recipe says there.
 void apply_override(OptionValue& recipe, const std::string& assignment);
 
+// Null is written as `none`.
 std::string to_yaml(const OptionValue& map, bool comments);  // block style, one key a line
 std::string to_flow_yaml(const OptionValue& value);          // one line
 

@@ -54,26 +54,24 @@ TEST_F(OptionText, ExplainsOneKey) {
   EXPECT_EQ(explain_option(root, "optim.clip"),
             "optim.clip\n"
             "  largest global gradient norm\n"
-            "  type     number, or none\n"
+            "  values   number, or none, above 0\n"
             "  unit     norm of the mean gradient\n"
             "  default  none: no clipping\n"
-            "  range    above 0\n"
             "  source   Pascanu et al. 2013, section 3.2\n");
   EXPECT_EQ(explain_option(root, "model.kv_heads"),
             "model.kv_heads\n"
             "  key | value heads\n"
             "  only if  model.family is llama\n"
-            "  type     whole number\n"
-            "  default  4\n"
-            "  range    at least 1\n");
-  EXPECT_EQ(explain_option(root, "train.store"), "train.store\n  token store\n  type     text\n  default  required\n");
+            "  values   whole number, at least 1\n"
+            "  default  4\n");
+  EXPECT_EQ(explain_option(root, "train.store"), "train.store\n  token store\n  values   text\n  default  required\n");
 }
 
 TEST_F(OptionText, ExplainsASection) {
   EXPECT_EQ(explain_option(root, "optim"),
             "optim\n"
             "  how it is trained\n"
-            "  type     map\n"
+            "  values   map\n"
             "keys\n"
             "  lr                           peak learning rate (default 0.0003)\n"
             "  clip                         largest global gradient norm (default none)\n");
@@ -103,7 +101,7 @@ TEST_F(OptionText, ReferenceHoldsEveryKey) {
             "| `train` | `[]` | list of {store} | training data |\n"
             "\n## model\n\nwhat is trained\n\n"
             "| key | default | values | meaning |\n| --- | --- | --- | --- |\n"
-            "| `family` | `llama` | text, one of gpt2, llama | architecture |\n"
+            "| `family` | `llama` | one of gpt2, llama | architecture |\n"
             "\n## model when family is llama\n\n"
             "| key | default | values | meaning |\n| --- | --- | --- | --- |\n"
             "| `kv_heads` | `4` | whole number, at least 1 | key \\| value heads |\n"
