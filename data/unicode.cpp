@@ -147,26 +147,53 @@ void append_utf8(uint32_t code_point, std::string& out) {
 
 namespace {
 
-// Bit set of the code points that may take part in a change: not a starter, decomposable, or able to compose with what
-// stands before them. Text without any of them is in normal form C.
-std::vector<bool> nfc_active() {
-  std::vector<bool> active(0x110000);
-  for (utf8proc_int32_t c = 0x300; c < 0x110000; ++c) {
-    const utf8proc_property_t* property = utf8proc_get_property(c);
-    if (property->combining_class != 0) active[static_cast<size_t>(c)] = true;
+// Marks that Unicode 10 to 14 added. The normalizer of Hugging Face tokenizers has the tables of Unicode 9: it leaves
+// these in place, so a model has been trained on them in place.
+const std::vector<Range>& marks_left_alone() {
+  static const std::vector<Range> ranges = {
+      {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},     {0xc3c, 0xc3c},
+      {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},   {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},
+      {0xa82c, 0xa82c},   {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10f46, 0x10f50}, {0x10f82, 0x10f85},
+      {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e}, {0x11839, 0x1183a}, {0x11938, 0x11938},
+      {0x1193d, 0x1193e}, {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34}, {0x11a47, 0x11a47},
+      {0x11a99, 0x11a99}, {0x11d42, 0x11d42}, {0x11d44, 0x11d45}, {0x11d97, 0x11d97}, {0x16ff0, 0x16ff1},
+      {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}};
+  return ranges;
+}
+
+constexpr auto kCompose = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+
+struct NfcTables {
+  std::vector<bool>
+      active;  // may take part in a change: no starter, not its own normal form, or composes with what is before it
+  std::vector<bool> alone;  // left where it is
+  NfcTables() : active(0x110000), alone(0x110000) {
+    for (utf8proc_int32_t c = 0x300; c < 0x110000; ++c) look_at(c);
+    for (const Range& r : marks_left_alone())
+      for (uint32_t c = r.first; c <= r.last; ++c) alone[c] = true, active[c] = false;
+  }
+
+ private:
+  void look_at(utf8proc_int32_t c) {
+    if (utf8proc_get_property(c)->combining_class != 0) active[static_cast<size_t>(c)] = true;
     utf8proc_int32_t parts[32];
     int boundary = 0;
-    const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE);
-    const auto n = utf8proc_decompose_char(c, parts, 32, options, &boundary);
+    const auto decompose = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE);
+    const auto n = utf8proc_decompose_char(c, parts, 32, decompose, &boundary);
+    if (n < 1 || (n == 1 && parts[0] == c)) return;
     for (utf8proc_ssize_t i = 1; i < n; ++i) active[static_cast<size_t>(parts[i])] = true;
-    if (n == 1 && parts[0] != c) active[static_cast<size_t>(c)] = true;
-    if (n > 1 && property->comp_exclusion) active[static_cast<size_t>(c)] = true;
+    const auto composed = utf8proc_normalize_utf32(parts, n, kCompose);
+    if (composed != 1 || parts[0] != c) active[static_cast<size_t>(c)] = true;
   }
-  return active;
+};
+
+const NfcTables& nfc_tables() {
+  static const NfcTables tables;
+  return tables;
 }
 
 bool is_nfc(std::string_view text) {
-  static const std::vector<bool> active = nfc_active();
+  const NfcTables& tables = nfc_tables();
   const char* p = text.data();
   const char* end = p + text.size();
   while (p < end) {
@@ -175,23 +202,43 @@ bool is_nfc(std::string_view text) {
       continue;
     }
     int n = 0;
-    if (active[decode_valid(p, n)]) return false;
+    if (tables.active[decode_valid(p, n)]) return false;
     p += n;
   }
   return true;
+}
+
+// Length of the text before the first character that is left alone; `length` gets that character's bytes, 0 at the end.
+size_t before_left_alone(std::string_view text, size_t& length) {
+  const NfcTables& tables = nfc_tables();
+  int n = 0;
+  for (size_t at = 0; at < text.size(); at += static_cast<size_t>(n))
+    if (tables.alone[decode_valid(text.data() + at, n)]) return length = static_cast<size_t>(n), at;
+  return length = 0, text.size();
+}
+
+void append_composed(std::string_view text, std::string& out) {
+  if (text.empty()) return;
+  utf8proc_uint8_t* composed = nullptr;
+  const auto n = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                              static_cast<utf8proc_ssize_t>(text.size()), &composed, kCompose);
+  if (n < 0) throw DataError("normalising text to NFC: {}", utf8proc_errmsg(n));
+  out.append(reinterpret_cast<const char*>(composed), static_cast<size_t>(n));
+  free(composed);
 }
 
 }  // namespace
 
 std::string_view to_nfc(std::string_view text, std::string& buffer) {
   if (is_nfc(text)) return text;
-  utf8proc_uint8_t* composed = nullptr;
-  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-  const auto n = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                              static_cast<utf8proc_ssize_t>(text.size()), &composed, options);
-  if (n < 0) throw DataError("normalising text to NFC: {}", utf8proc_errmsg(n));
-  buffer.assign(reinterpret_cast<const char*>(composed), static_cast<size_t>(n));
-  free(composed);
+  buffer.clear();
+  while (!text.empty()) {
+    size_t alone = 0;
+    const size_t n = before_left_alone(text, alone);
+    append_composed(text.substr(0, n), buffer);
+    buffer.append(text.substr(n, alone));
+    text.remove_prefix(n + alone);
+  }
   return buffer;
 }
 

@@ -63,8 +63,8 @@ size_t invalid_prefix(std::string_view text);
 
 void append_utf8(uint32_t code_point, std::string& out);
 
-// Normal form C of valid UTF-8. Returns `text` itself when it is in that form already (almost always), else a view of
-// `buffer`.
+// Normal form C of valid UTF-8, as Hugging Face tokenizers makes it: combining marks newer than Unicode 9 stay where
+// they are. Returns `text` itself when it is in that form already (almost always), else a view of `buffer`.
 std::string_view to_nfc(std::string_view text, std::string& buffer);
 
 }  // namespace deepflow::unicode
