@@ -1,0 +1,46 @@
+#pragma once
+
+#include "checkpoint/safetensors.h"
+#include "core/name_map.h"
+#include "core/parameter_registry.h"
+#include "core/runtime.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace deepflow {
+
+// One tensor of a foreign format beside the logical parameters that it is made of.
+class ForeignTensor {
+ public:
+  // The entry's logical names must be in the registry.
+  ForeignTensor(const NameMapEntry& entry, ParameterRegistry& registry);
+
+  const std::string& name() const { return name_; }
+  const std::vector<int64_t>& shape() const { return shape_; }  // as the foreign format has it
+
+  // Reads what of it is local into the parameters' values: `value` gives f32 [local shape], contiguous. Content is
+  // read in pieces of a few MB. The file's entry must have shape() and be f32, bf16 or f16.
+  using LocalValue = std::function<Tensor(const Parameter&)>;
+  void read(Runtime& runtime, const SafetensorsFile& file, const SafetensorsEntry& entry,
+            const LocalValue& value) const;
+
+  // The whole tensor, f32 [shape()], out of whole logical values: `value` gives f32 [spec.shape], contiguous.
+  using WholeValue = std::function<Tensor(const Parameter&)>;
+  Tensor assemble(Runtime& runtime, const WholeValue& value) const;
+
+ private:
+  struct Part {
+    Parameter* parameter;
+    int64_t row = 0, rows = 0;  // where it lies in the rows of [out, in]; a vector is a matrix of one column
+  };
+
+  std::string name_;
+  bool transposed_;
+  std::vector<Part> parts_;
+  std::vector<int64_t> shape_;
+  int64_t rows_ = 0, cols_ = 1;  // of [out, in]
+};
+
+}  // namespace deepflow

@@ -1,0 +1,127 @@
+#include "checkpoint/hf_folder.h"
+
+#include "checkpoint/json_file.h"
+#include "checkpoint/printable.h"
+#include "core/error.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <set>
+
+namespace deepflow {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// The shards' names, each once. They must be plain names of files in the folder.
+std::set<std::string> shard_names(const json& index, const std::string& path) {
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
+    throw DataError("{}: weight_map is missing", path);
+  std::set<std::string> shards;
+  for (const auto& [tensor, shard] : index["weight_map"].items()) {
+    const std::string file = shard.is_string() ? shard.get<std::string>() : "";
+    if (file.empty() || file.find('/') != std::string::npos || file.find('\0') != std::string::npos || file == "..")
+      throw DataError("{}: {} is not in a file of the folder but in \"{}\"", path, printable(tensor), printable(file));
+    shards.insert(file);
+  }
+  return shards;
+}
+
+bool ends_with_any(const std::string& name, const std::vector<std::string>& ends) {
+  return std::any_of(ends.begin(), ends.end(), [&](const std::string& end) {
+    return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
+  });
+}
+
+// What stands between a folder and a model, told at once.
+struct Mismatch {
+  std::vector<std::string> missing, unexpected, misshapen;
+
+  void throw_if_any(const std::string& dir) const {
+    std::string text;
+    const auto tell = [&](const std::vector<std::string>& names, const char* what) {
+      if (!names.empty()) text += fmt::format("; {} {}: {}", names.size(), what, printable_list(names));
+    };
+    tell(missing, "missing");
+    tell(unexpected, "unexpected");
+    tell(misshapen, "of another shape or dtype");
+    if (!text.empty()) throw DataError("{}: its tensors are not those of the model{}", dir, text);
+  }
+};
+
+}  // namespace
+
+HfFolder::HfFolder(std::string dir) : dir_(std::move(dir)) {
+  std::error_code error;
+  if (!fs::is_directory(dir_, error)) throw StorageError("{}: there is no such folder", dir_);
+  config_ = std::make_unique<json>(read_json_file(config_path()));
+  open_shards();
+}
+
+HfFolder::~HfFolder() = default;
+
+void HfFolder::open_shards() {
+  const std::string single = dir_ + "/model.safetensors", index = single + ".index.json";
+  std::error_code error;
+  if (fs::exists(index, error)) {
+    const json content = read_json_file(index);
+    std::map<std::string, const SafetensorsFile*> by_name;
+    for (const std::string& shard : shard_names(content, index)) {
+      files_.push_back(std::make_unique<SafetensorsFile>(dir_ + "/" + shard));
+      by_name[shard] = files_.back().get();
+    }
+    for (const auto& [tensor, shard] : content["weight_map"].items())
+      if (!by_name.at(shard.get<std::string>())->find(tensor))
+        throw DataError("{}: {} should be in {}, which does not hold it", index, printable(tensor),
+                        printable(shard.get<std::string>()));
+  } else if (fs::exists(single, error)) {
+    files_.push_back(std::make_unique<SafetensorsFile>(single));
+  } else {
+    throw DataError("{}: there is no model.safetensors and no model.safetensors.index.json in it", dir_);
+  }
+}
+
+std::vector<HfFolder::Match> HfFolder::match(const ForeignNames& names, ParameterRegistry& registry) const {
+  std::map<std::string, std::pair<const SafetensorsFile*, const SafetensorsEntry*>> found;
+  for (const auto& file : files_)
+    for (const SafetensorsEntry& entry : file->entries())
+      if (!found.emplace(entry.name, std::pair(file.get(), &entry)).second)
+        throw DataError("{}: {} is in two of its files", dir_, printable(entry.name));
+  Mismatch mismatch;
+  std::vector<Match> matches;
+  for (const NameMapEntry& wanted : names.map) {
+    auto it = found.find(wanted.external);
+    if (it == found.end() && wanted.external.rfind(names.prefix, 0) == 0)
+      it = found.find(wanted.external.substr(names.prefix.size()));
+    if (it == found.end()) {
+      mismatch.missing.push_back(wanted.external);
+      continue;
+    }
+    const auto [file, entry] = it->second;
+    found.erase(it);
+    Match candidate{ForeignTensor(wanted, registry), file, entry};
+    const auto dtype = entry->dtype();
+    const bool is_float = dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
+    SafetensorsEntry expected;
+    expected.shape = candidate.tensor.shape();
+    if (!is_float || entry->shape != expected.shape)
+      mismatch.misshapen.push_back(fmt::format("{} (the model has {}, the folder {} {})", entry->name,
+                                               expected.shape_text(), entry->dtype_name, entry->shape_text()));
+    matches.push_back(std::move(candidate));
+  }
+  for (const auto& left : found)
+    if (!ends_with_any(left.first, names.ignored)) mismatch.unexpected.push_back(left.first);
+  mismatch.throw_if_any(dir_);
+  return matches;
+}
+
+void HfFolder::load(Runtime& runtime, const ForeignNames& names, ParameterRegistry& registry,
+                    const ForeignTensor::LocalValue& value) const {
+  for (const Match& m : match(names, registry)) m.tensor.read(runtime, *m.file, *m.entry, value);
+}
+
+}  // namespace deepflow

@@ -1,0 +1,45 @@
+#pragma once
+
+#include "checkpoint/foreign_tensor.h"
+#include "checkpoint/safetensors.h"
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace deepflow {
+
+// A Hugging Face model folder open for reading: config.json and model.safetensors, or the shards that
+// model.safetensors.index.json names. Every rank may open it. Throws StorageError or DataError.
+class HfFolder {
+ public:
+  explicit HfFolder(std::string dir);
+  ~HfFolder();
+
+  const std::string& dir() const { return dir_; }
+  const nlohmann::json& config() const { return *config_; }
+  std::string config_path() const { return dir_ + "/config.json"; }
+
+  // Fills the local part of every parameter of the registry (frozen): `value` gives its master, f32 [local shape],
+  // contiguous; the caller announces the write to its store. Sources are f32, bf16 or f16; names may lack
+  // names.prefix. Before a byte is read, one DataError lists all missing, unexpected and misshapen tensors.
+  void load(Runtime& runtime, const ForeignNames& names, ParameterRegistry& registry,
+            const ForeignTensor::LocalValue& value) const;
+
+ private:
+  struct Match {
+    ForeignTensor tensor;
+    const SafetensorsFile* file;
+    const SafetensorsEntry* entry;
+  };
+  void open_shards();
+  std::vector<Match> match(const ForeignNames& names, ParameterRegistry& registry) const;
+
+  std::string dir_;
+  std::unique_ptr<nlohmann::json> config_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+};
+
+}  // namespace deepflow

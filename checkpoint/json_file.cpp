@@ -1,0 +1,45 @@
+#include "checkpoint/json_file.h"
+
+#include "core/error.h"
+
+#include <nlohmann/json.hpp>
+
+#include <fstream>
+
+namespace deepflow {
+namespace {
+
+constexpr size_t kLargest = size_t{64} << 20;
+constexpr int kDeepest = 32;
+
+using nlohmann::json;
+
+std::string read_text(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw StorageError("{}: cannot open it", path);
+  std::string text(kLargest + 1, '\0');
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(in.gcount()));
+  if (text.size() > kLargest) throw DataError("{}: it is larger than {} bytes", path, kLargest);
+  return text;
+}
+
+}  // namespace
+
+json read_json_file(const std::string& path) {
+  const std::string text = read_text(path);
+  // Values deeper than kDeepest are refused while they are parsed, before anything recursive sees them.
+  const auto limit_depth = [&](int depth, json::parse_event_t, json&) {
+    if (depth > kDeepest) throw DataError("{}: it is nested more than {} levels deep", path, kDeepest);
+    return true;
+  };
+  try {
+    json value = json::parse(text, limit_depth);
+    if (!value.is_object()) throw DataError("{}: needs a JSON object, got {}", path, value.type_name());
+    return value;
+  } catch (const json::parse_error& e) {
+    throw DataError("{}: it is not valid JSON at byte {}", path, e.byte);
+  }
+}
+
+}  // namespace deepflow
