@@ -11,12 +11,16 @@ struct LossResult {
 
 // Vocabulary head and softmax cross-entropy in one op. x [M, D] compute dtype; head pack [V, D] (physical rows padded;
 // padding never enters the softmax); labels i32 [M], -1: masked; weights f32 [M]: what each row's loss counts (1 /
-// number of unmasked tokens of the whole step, so that nothing divides later). Logits exist only for a chunk of tokens
-// at a time in f32; in bf16 they are overwritten by their gradient and kept for one weight-gradient GEMM (B x T x V
-// bf16). Throws DataError for a label >= V.
+// number of unmasked tokens of the whole step, so that nothing divides later; 0: not at all). Throws DataError for a
+// label outside -1 .. V-1. A logit that is not finite makes the loss not finite.
+//
+// Logits exist only for a chunk of tokens at a time in f32, and backward computes them again: with the input gradient
+// the weight gradient is accumulated chunk by chunk, so all of it happens in backward_input. In bf16 they are
+// overwritten by their gradient and kept for one weight-gradient GEMM (B x T x V bf16); without a tape a chunk is
+// enough.
 LossResult head_loss(ForwardContext& context, const Var& x, Pack& head, const Tensor& labels, const Tensor& weights);
 
-// Logits f32 [M, V] (logical columns only), no tape: probing and sampling.
+// Logits f32 [M, V] (logical columns only, contiguous), no tape: probing and sampling.
 Tensor head_logits(ForwardContext& context, const Tensor& x, Pack& head);
 
 }  // namespace deepflow
