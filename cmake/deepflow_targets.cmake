@@ -63,3 +63,21 @@ if(DEEPFLOW_SANITIZE)
                       $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>)
   add_link_options(-fsanitize=${DEEPFLOW_SANITIZE})
 endif()
+
+# deepflow_per_isa(NAME file.cpp OBJECTS): compiles a CPU kernel once per instruction set (kernels/cpu/isa.h) and adds
+# the objects to the list OBJECTS.
+set(DEEPFLOW_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
+set(DEEPFLOW_ISA_FLAGS_avx512 ${DEEPFLOW_ISA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+set(DEEPFLOW_ISA_FLAGS_avx512_bf16 ${DEEPFLOW_ISA_FLAGS_avx512} -mavx512bf16)
+macro(deepflow_per_isa name file objects)
+  foreach(isa avx2 avx512 avx512_bf16)
+    set(target deepflow_kernel_${name}_${isa})
+    add_library(${target} OBJECT ${file})
+    target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR})
+    target_link_libraries(${target} PRIVATE fmt::fmt)
+    target_compile_definitions(${target} PRIVATE DF_ISA=${isa})
+    target_compile_options(${target} PRIVATE -O3 -fno-math-errno ${DEEPFLOW_ISA_FLAGS_${isa}} ${DEEPFLOW_WARNINGS}
+                           -Wno-maybe-uninitialized -Wno-uninitialized)  # gcc 12 takes _mm512_undefined_ps for a mistake
+    list(APPEND ${objects} $<TARGET_OBJECTS:${target}>)
+  endforeach()
+endmacro()
