@@ -16,6 +16,7 @@ class HeldOut {
   HeldOut(std::shared_ptr<const TokenStore> store, int64_t sequence, Documents documents);
 
   const TokenStore& store() const { return *store_; }
+  int64_t sequence() const { return sequence_; }
   int64_t num_windows() const;
   // Windows [first, first + count); those beyond the last are masked throughout, so that ranks may take equal shares.
   Batch read(int64_t first, int64_t count) const;

@@ -38,7 +38,7 @@ int32_t as_token(T value) {
   } else if constexpr (std::is_floating_point_v<T>) {
     if (!(value < 2147483648.0f)) return -1;
   }
-  const auto token = static_cast<int32_t>(value);
+  const auto token = static_cast<int32_t>(value);  // NOLINT(bugprone-signed-char-misuse): not negative here
   return static_cast<T>(token) == value ? token : -1;
 }
 

@@ -99,7 +99,9 @@ void TokenStoreWriter::File::create_file() {
   // This version of the format has checksums over the library's own structures.
   H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110);
   H5Pset_file_locking(access.get(), false, true);
-  file_ = Hdf5Handle(H5Fcreate(name_.temporary().c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), H5Fclose);
+  Hdf5Handle create(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
+  H5Pset_obj_track_times(create.get(), false);  // the same content gives the same bytes
+  file_ = Hdf5Handle(H5Fcreate(name_.temporary().c_str(), H5F_ACC_TRUNC, create.get(), access.get()), H5Fclose);
   require(static_cast<bool>(file_), 0);
 }
 
@@ -108,7 +110,7 @@ TokenStoreWriter::File::GrowingArray TokenStoreWriter::File::create_array(const 
   Hdf5Handle space(H5Screate_simple(1, &none, &unlimited), H5Sclose);
   Hdf5Handle create(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   H5Pset_chunk(create.get(), 1, &chunk_size);
-  H5Pset_obj_track_times(create.get(), false);  // the same content gives the same bytes
+  H5Pset_obj_track_times(create.get(), false);
   Hdf5Handle array(H5Dcreate2(file_.get(), name, type, space.get(), H5P_DEFAULT, create.get(), H5P_DEFAULT), H5Dclose);
   require(static_cast<bool>(array), 0);
   return {std::move(array), type, 0};

@@ -6,6 +6,11 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
+#ifdef __SANITIZE_ADDRESS__
+// The library loses buffers of its own when it meets a full disk or damaged structures.
+extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5"; }  // NOLINT(bugprone-reserved-identifier)
+#endif
+
 namespace deepflow {
 namespace {
 
