@@ -17,10 +17,11 @@ using nlohmann::json;
 std::string read_text(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) throw StorageError("{}: cannot open it", path);
-  std::string text(kLargest + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(in.gcount()));
-  if (text.size() > kLargest) throw DataError("{}: it is larger than {} bytes", path, kLargest);
+  std::string text, piece(size_t{64} << 10, '\0');
+  while (in.read(piece.data(), static_cast<std::streamsize>(piece.size())) || in.gcount() > 0) {
+    text.append(piece, 0, static_cast<size_t>(in.gcount()));
+    if (text.size() > kLargest) throw DataError("{}: it is larger than {} bytes", path, kLargest);
+  }
   return text;
 }
 
