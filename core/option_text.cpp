@@ -2,42 +2,38 @@
 
 #include "core/option_scalar.h"
 
+#include <algorithm>
+
 namespace deepflow {
 namespace {
 
-std::string one_line_each(const OptionGroup& group, const std::string& condition) {
+std::string one_line_each(const OptionGroup& group) {
   std::string text;
   for (const auto& option : group.options()) {
-    const std::string kind = option->section() ? "" : fmt::format(" (default {})", option->default_text());
-    text += fmt::format("  {:<28} {}{}{}\n", option->name(), option->help_text(),
-                        option->is_required() ? " (required)" : kind, condition);
+    const std::string preset = option->section() ? "" : fmt::format(" (default {})", option->default_text());
+    text += fmt::format("  {:<23} {}{}\n", option->name(), option->help_text(),
+                        option->is_required() ? " (required)" : preset);
   }
   for (const auto& variant : group.variants()) {
-    text += one_line_each(*variant.group, fmt::format(", when {} is {}", variant.key, variant.value));
+    text += fmt::format("keys when {} is {}\n{}", variant.key, variant.value, one_line_each(*variant.group));
   }
   return text;
 }
 
-// "model.family llama" for an option of a variant, "" for one that always exists.
-std::string condition_of(const OptionGroup& group, const Option& wanted) {
-  for (const auto& variant : group.variants()) {
-    for (const auto& option : variant.group->options()) {
-      if (option.get() == &wanted) return fmt::format("{}.{} is {}", group.path(), variant.key, variant.value);
-    }
-  }
-  for (const auto& option : group.options()) {
-    if (!option->keys()) continue;
-    if (const std::string condition = condition_of(*option->keys(), wanted); !condition.empty()) return condition;
-  }
-  return "";
-}
+struct Found {
+  const Option* option;
+  std::string condition;  // "model.family is llama" below a variant, "" for a key that always exists
+};
 
-void collect_paths(const OptionGroup& group, std::vector<const Option*>& out) {
+void collect_all(const OptionGroup& group, const std::string& condition, std::vector<Found>& out) {
   for (const auto& option : group.options()) {
-    out.push_back(option.get());
-    if (option->keys()) collect_paths(*option->keys(), out);
+    out.push_back({option.get(), condition});
+    if (option->keys()) collect_all(*option->keys(), condition, out);
   }
-  for (const auto& variant : group.variants()) collect_paths(*variant.group, out);
+  for (const auto& variant : group.variants()) {
+    const std::string key = group.path().empty() ? variant.key : group.path() + "." + variant.key;
+    collect_all(*variant.group, fmt::format("{} is {}", key, variant.value), out);
+  }
 }
 
 bool absent_by_default(const Option& option) {
@@ -58,18 +54,18 @@ std::string default_with_meaning(const Option& option) {
   return option.default_text();
 }
 
-std::string explain_one(const OptionGroup& root, const Option& option) {
+std::string explain_one(const Option& option, const std::string& condition) {
   std::string text = fmt::format("{}\n  {}\n", option.path(), option.help_text());
   const auto line = [&text](const char* label, const std::string& value) {
     if (!value.empty()) text += fmt::format("  {:<9}{}\n", label, value);
   };
-  line("only if", condition_of(root, option));
+  line("only if", condition);
   line("values", values_text(option));
   line("unit", option.unit_text());
   if (!option.section()) line("default", default_with_meaning(option));
   if (!absent_by_default(option)) line("none", option.absent_text());
   line("source", option.source_text());
-  if (option.keys()) text += "keys\n" + one_line_each(*option.keys(), "");
+  if (option.keys()) text += "keys\n" + one_line_each(*option.keys());
   return text;
 }
 
@@ -105,7 +101,7 @@ void add_keys(const OptionGroup& group, const std::string& heading, std::string&
   }
   for (const auto& option : group.options()) {
     if (!option->keys()) continue;
-    const std::string below = option->path() + (option->section() ? "" : ", each item");
+    const std::string below = option->path() + (option->type_text().starts_with("list") ? ", each item" : "");
     out += fmt::format("\n## {}\n\n{}\n", below, option->help_text());
     add_keys(*option->keys(), below, out);
   }
@@ -114,17 +110,27 @@ void add_keys(const OptionGroup& group, const std::string& heading, std::string&
 }  // namespace
 
 std::string explain_option(const OptionGroup& root, const std::string& key) {
-  if (key.empty()) return one_line_each(root, "");
-  std::vector<const Option*> all;
-  collect_paths(root, all);
-  std::string text;
+  if (key.empty()) return one_line_each(root);
+  std::vector<Found> all;
+  collect_all(root, "", all);
+  std::vector<Found> found;  // keys of several variants that mean the same are told once
   std::vector<std::string> names;
   std::string same_name;
-  for (const Option* option : all) {
-    if (option->path() == key) text += explain_one(root, *option);
-    if (option->name() == key && same_name.empty()) same_name = option->path();
+  for (const auto& [option, condition] : all) {
     names.push_back(option->path());
+    if (option->name() == key && same_name.empty()) same_name = option->path();
+    if (option->path() != key) continue;
+    const std::string meaning = explain_one(*option, "");
+    const auto same = std::find_if(found.begin(), found.end(),
+                                   [&](const Found& other) { return explain_one(*other.option, "") == meaning; });
+    if (same == found.end()) {
+      found.push_back({option, condition});
+    } else {
+      same->condition += " or " + condition;
+    }
   }
+  std::string text;
+  for (const Found& each : found) text += explain_one(*each.option, each.condition);
   if (!text.empty()) return text;
   const std::string near = same_name.empty() ? nearest_name(key, names) : same_name;
   fail_option({}, fmt::format("{} is not a key{}", key, near.empty() ? "" : "; did you mean " + near + "?"));

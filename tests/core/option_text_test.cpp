@@ -73,12 +73,12 @@ TEST_F(OptionText, ExplainsASection) {
             "  how it is trained\n"
             "  values   map\n"
             "keys\n"
-            "  lr                           peak learning rate (default 0.0003)\n"
-            "  clip                         largest global gradient norm (default none)\n");
+            "  lr                      peak learning rate (default 0.0003)\n"
+            "  clip                    largest global gradient norm (default none)\n");
   EXPECT_EQ(explain_option(root, ""),
-            "  model                        what is trained\n"
-            "  optim                        how it is trained\n"
-            "  train                        training data (default [])\n");
+            "  model                   what is trained\n"
+            "  optim                   how it is trained\n"
+            "  train                   training data (default [])\n");
 }
 
 TEST_F(OptionText, ExplainingNothingNamesTheNearestKey) {
