@@ -1,0 +1,151 @@
+#include "parallel/mpi_thread.h"
+
+#include "core/error.h"
+
+#include <mpi.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <future>
+
+namespace deepflow {
+namespace {
+
+using std::chrono::microseconds;
+
+constexpr double kSpinSeconds = 1e-3;  // polling without a pause, while somebody waits
+constexpr double kRestSeconds = 1;     // after so long without news polls become rare
+constexpr double kTimeoutCheckSeconds = 0.02;
+constexpr auto kRestSleep = microseconds(10'000);
+constexpr auto kAbortGrace = std::chrono::seconds(10);
+
+void start_mpi() {
+  int provided = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+}
+
+}  // namespace
+
+MpiThread::MpiThread(const CommOptions& options) : options_(options) {
+  // More ranks than cores are the rule on small machines: let the few blocking calls (start, end) give way.
+  setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
+  thread_ = std::thread([this] { run(); });
+}
+
+MpiThread::~MpiThread() {
+  stop_ = true;
+  signal_->wake();
+  thread_.join();
+}
+
+std::shared_ptr<MpiQueue> MpiThread::add_queue(std::string name, MpiQueue::Members members) {
+  auto queue = std::make_shared<MpiQueue>(std::move(name), std::move(members), options_, signal_, staging_);
+  const std::lock_guard lock(mutex_);
+  queues_.push_back(queue);
+  return queue;
+}
+
+void MpiThread::post(std::function<void()> f) {
+  const std::lock_guard lock(mutex_);
+  posted_.push_back(std::move(f));
+  signal_->wake();
+}
+
+void MpiThread::call(const std::function<void()>& f) {
+  std::packaged_task<void()> task(f);
+  std::future<void> done = task.get_future();
+  post([&task] { task(); });
+  done.get();
+}
+
+void MpiThread::abort(int exit_code) {
+  std::fflush(nullptr);
+  abort_code_ = exit_code;
+  signal_->wake();
+  std::this_thread::sleep_for(kAbortGrace);  // MPI ends this process
+  _exit(exit_code);
+}
+
+std::vector<std::shared_ptr<MpiQueue>> MpiThread::queues() const {
+  const std::lock_guard lock(mutex_);
+  return queues_;
+}
+
+bool MpiThread::broken() const {
+  const auto all = queues();
+  return std::any_of(all.begin(), all.end(), [](const auto& queue) { return queue->broken(); });
+}
+
+std::string MpiThread::flight_report() const {
+  std::string text;
+  for (const auto& queue : queues()) text += queue->recorder().report();
+  return text;
+}
+
+void MpiThread::run() {
+  prctl(PR_SET_TIMERSLACK, 1000);  // ns: sleeps are short
+  prctl(PR_SET_NAME, "deepflow-mpi");
+  start_mpi();
+  double last_move = FlightRecorder::now(), last_check = last_move;
+  bool active = true;
+  while (active || !stop_) {
+    if (abort_code_ >= 0) MPI_Abort(MPI_COMM_WORLD, abort_code_);
+    if (signal_->take()) take_news();
+    active = false;
+    const bool moved = advance_all(active);
+    const double now = FlightRecorder::now();
+    if (now - last_check > kTimeoutCheckSeconds) {
+      for (const auto& queue : polled_) queue->check_timeout(now);
+      last_check = now;
+    }
+    if (moved)
+      last_move = now;
+    else
+      idle(active, now, last_move);
+  }
+  MPI_Finalize();
+}
+
+void MpiThread::take_news() {
+  std::vector<std::function<void()>> posted;
+  {
+    const std::lock_guard lock(mutex_);
+    posted.swap(posted_);
+    polled_ = queues_;
+  }
+  for (const auto& f : posted) f();
+  for (const auto& queue : polled_) queue->collect();
+}
+
+bool MpiThread::advance_all(bool& active) {
+  bool moved = false;
+  for (const auto& queue : polled_) {
+    if (!queue->active()) continue;
+    moved |= queue->advance();
+    active |= queue->active();
+  }
+  return moved;
+}
+
+void MpiThread::idle(bool active, double now, double last_move) {
+  const double rest = now - last_move;
+  if (!active) {
+    // Messages that count as sent may still lie in the library's buffers: only calls of MPI move them on.
+    int unused = 0;
+    MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_SELF, &unused, MPI_STATUS_IGNORE);
+    signal_->sleep(rest < kRestSeconds ? microseconds(500) : kRestSleep);
+  } else if (signal_->waiting() > 0 && rest < kSpinSeconds) {
+    sched_yield();
+  } else {
+    const double pause = std::clamp(rest / 4, 20e-6, rest < kRestSeconds ? 200e-6 : 1e-3);
+    signal_->sleep(microseconds(static_cast<int64_t>(pause * 1e6)));
+  }
+}
+
+}  // namespace deepflow

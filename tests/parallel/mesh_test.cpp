@@ -1,0 +1,112 @@
+#include "parallel/mesh.h"
+
+#include "core/error.h"
+#include "core/option_yaml.h"
+#include "parallel/bootstrap.h"
+#include "parallel/self_communicator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+namespace deepflow {
+namespace {
+
+std::string refusal(std::vector<AxisSize> axes, int ranks) {
+  try {
+    fit_layout(std::move(axes), ranks);
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Layout, FillsInTheAxisThatIsLeftOpen) {
+  const auto axes = fit_layout({{"pp", 2}, {"dp", 0}, {"tp", 4}}, 24);
+  EXPECT_EQ(axes[1].size, 3);
+}
+
+TEST(Layout, RefusesWithArithmeticAndNearLayouts) {
+  EXPECT_EQ(refusal({{"pp", 1}, {"dp", 2}, {"tp", 3}}, 4),
+            "parallel: dp 2 x tp 3 needs 6 ranks, 4 were started; layouts near it: dp 2 x tp 2; tp 4; dp 4");
+  EXPECT_EQ(refusal({{"dp", 2}}, 1), "parallel: dp 2 needs 2 ranks, 1 was started; layouts near it: 1 rank");
+  EXPECT_EQ(refusal({{"dp", 0}, {"tp", 3}}, 4),
+            "parallel: tp 3 does not divide the 4 ranks that were started; layouts near it: tp 4; dp 2 x tp 2; dp 4");
+}
+
+TEST(Mesh, CoordinatesAndRanksAreInverse) {
+  const auto world = make_self_communicator("world");
+  Mesh mesh(*world, {{"pp", 1}, {"dp", 1}});
+  EXPECT_EQ(mesh.describe(), "1 rank");
+  EXPECT_EQ(mesh.size("dp"), 1);
+  EXPECT_EQ(mesh.size("tp"), 1);
+  EXPECT_EQ(mesh.index("tp"), 0);
+  EXPECT_EQ(mesh.along("dp").size(), 1);
+  EXPECT_EQ(mesh.rank_of(mesh.coord()), 0);
+}
+
+TEST(ParallelOptions, AreDeclared) {
+  ParallelOptions options;
+  OptionGroup group("parallel");
+  declare(group, options);
+  EXPECT_NE(group.find("dp"), nullptr);
+  EXPECT_NE(group.find("zero"), nullptr);
+  EXPECT_NE(group.find("comm_timeout"), nullptr);
+  EXPECT_EQ(layout_of(options, 8)[1].size, 8);
+}
+
+LaunchPlace place(const std::map<std::string, std::string>& environment) {
+  return find_launch_place([&](const char* name) {
+    const auto found = environment.find(name);
+    return found == environment.end() ? nullptr : found->second.c_str();
+  });
+}
+
+TEST(LaunchPlace, NothingMeansAlone) {
+  EXPECT_EQ(place({}).launcher, "");
+  // A batch script itself, before srun: Slurm's variables, but no step.
+  EXPECT_EQ(place({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "8"}, {"SLURM_JOB_ID", "5"}}).launcher, "");
+}
+
+TEST(LaunchPlace, MpirunSaysEverything) {
+  const LaunchPlace p = place({{"OMPI_COMM_WORLD_SIZE", "8"},
+                               {"OMPI_COMM_WORLD_RANK", "5"},
+                               {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+                               {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
+                               {"SLURM_STEP_NUM_TASKS", "2"},
+                               {"SLURM_PROCID", "1"}});
+  EXPECT_EQ(p.launcher, "mpirun");
+  EXPECT_EQ(p.rank, 5);
+  EXPECT_EQ(p.size, 8);
+  EXPECT_EQ(p.local_rank, 1);
+  EXPECT_EQ(p.ranks_on_host, 4);
+}
+
+TEST(LaunchPlace, SrunCountsTasksPerNode) {
+  std::map<std::string, std::string> environment = {{"SLURM_STEP_NUM_TASKS", "8"},
+                                                    {"SLURM_PROCID", "7"},
+                                                    {"SLURM_LOCALID", "0"},
+                                                    {"SLURM_NODEID", "3"},
+                                                    {"SLURM_STEP_TASKS_PER_NODE", "2(x3),1"}};
+  EXPECT_EQ(place(environment).launcher, "srun");
+  EXPECT_EQ(place(environment).ranks_on_host, 1);
+  environment["SLURM_NODEID"] = "2";
+  EXPECT_EQ(place(environment).ranks_on_host, 2);
+  environment["SLURM_NODEID"] = "4";
+  EXPECT_EQ(place(environment).ranks_on_host, std::nullopt);
+  environment["SLURM_STEP_TASKS_PER_NODE"] = "2(x";
+  EXPECT_EQ(place(environment).ranks_on_host, std::nullopt);
+}
+
+TEST(World, AloneNeedsNoMpi) {
+  World world({}, {});
+  EXPECT_EQ(world.size(), 1);
+  EXPECT_EQ(world.mpi(), nullptr);
+  EXPECT_EQ(world.flight_report(), "");
+  World only({"mpirun", 0, 1, 0, 1}, {});
+  EXPECT_EQ(only.mpi(), nullptr);
+}
+
+}  // namespace
+}  // namespace deepflow
