@@ -169,6 +169,7 @@ struct NfcTables {
   std::vector<bool> alone;  // left where it is
   NfcTables() : active(0x110000), alone(0x110000) {
     for (utf8proc_int32_t c = 0x300; c < 0x110000; ++c) look_at(c);
+    alone[0x11a7] = true;  // utf8proc 2.8 takes it for a final consonant and swallows it
     for (const Range& r : marks_left_alone())
       for (uint32_t c = r.first; c <= r.last; ++c) alone[c] = true, active[c] = false;
   }
