@@ -38,7 +38,7 @@ struct ForwardContext {
   bool training = false;
   uint64_t seed = 0;
   int64_t step = 0;
-  RowInfo rows;
+  RowInfo rows = {};
   StatisticsSink* statistics = nullptr;
   class KeyValueCache* cache = nullptr;  // generation only (models/key_value_cache.h)
 
