@@ -5,9 +5,9 @@
 namespace deepflow {
 
 struct AttentionShape {
-  int64_t heads = 1, kv_heads = 1, head_dim = 64;
-  float scale = 0.125f;  // usually 1 / sqrt(head_dim)
-  int64_t window = 0;    // sliding window: a row sees itself and window - 1 rows before it; 0: no limit
+  int64_t heads = 1, kv_heads = 1, head_dim = 64;  // head_dim: even
+  float scale = 0.125f;                            // usually 1 / sqrt(head_dim)
+  int64_t window = 0;  // sliding window: a row sees itself and window - 1 rows before it; 0: no limit
 };
 
 // Causal self-attention, blocked with an online softmax (Dao et al. 2022): never a T x T matrix in memory; blocks
@@ -34,7 +34,8 @@ class KeyValueCache {
 };
 
 // Inference: appends this call's keys and values (context.rows.sequence new rows per sequence, already rotated) to
-// `layer` of the cache behind its length() tokens and attends to everything stored. No tape.
+// `layer` of the cache behind its length() tokens and attends to everything stored. No tape. document_start counts the
+// cache's rows: with it, sequences padded on the left skip their padding. The caller keeps within the capacity.
 Tensor attention_cached(ForwardContext& context, const Tensor& qkv, const AttentionShape& shape, KeyValueCache& cache,
                         int layer);
 

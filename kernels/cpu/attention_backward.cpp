@@ -1,0 +1,220 @@
+#include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/simd_math.h"
+
+// Dao et al. 2022, algorithm 4, by key blocks and with everything transposed: scores are [keys, queries], so that
+// log-sum-exp and the masks of the queries lie along the vectors.
+namespace deepflow::cpu::DF_ISA {
+namespace {
+
+template <class E>
+struct BackwardScratch {
+  E *queries, *queries_t, *d_out, *d_out_t;  // right operands per query block: rows paired, and transposed
+  E *keys, *values, *keys_t;                 // left operands of one key block
+  E *stage_rows, *pairs;                     // operands on the way to their layout
+  E *weights, *d_scores;                     // [64, 64]: transposed weights and the gradient of the scores
+  float *scores, *d_weights;                 // [64, 64]
+  float* dq;                                 // [heads or 1, query blocks, padded head, 64], transposed
+  float *dk, *dv;                            // [key blocks or 1, 64, padded head]
+  float *lse, *delta;                        // [padded rows] of one head; delta: rows of d_o * o
+  int64_t *lowest, *highest;                 // [query blocks]: range of the rows' first keys
+  float* first;                              // [padded rows]: first key of every query row
+  size_t bytes;
+
+  template <class T>
+  BackwardScratch(const AttentionGroup<T>& a, int64_t parts, void* base) {
+    const int64_t blocks = (a.q_rows + kBlock - 1) / kBlock, padded = padded_head(a.head_dim);
+    Scratch s{static_cast<char*>(base)};
+    dq = s.take<float>((parts > 1 ? a.heads : 1) * blocks * kBlock * padded);  // first: the finish reads only this
+    for (E** p : {&queries, &queries_t, &d_out, &d_out_t}) *p = s.take<E>(blocks * kBlock * padded);
+    for (E** p : {&keys, &values, &keys_t, &stage_rows}) *p = s.take<E>(kBlock * padded);
+    for (E** p : {&weights, &d_scores}) *p = s.take<E>(kBlock * kBlock);
+    pairs = s.take<E>(kBlock * larger(kBlock, padded));
+    for (float** p : {&scores, &d_weights}) *p = s.take<float>(kBlock * kBlock);
+    for (float** p : {&dk, &dv}) *p = s.take<float>((a.heads > 1 ? blocks : 1) * kBlock * padded);
+    for (float** p : {&lse, &delta, &first}) *p = s.take<float>(blocks * kBlock);
+    for (int64_t** p : {&lowest, &highest}) *p = s.take<int64_t>(blocks);
+    bytes = s.used;
+  }
+};
+
+void clear(float* p, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes) store(p + i, zero());
+}
+
+template <class T, class E>
+void find_first_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s) {
+  for (int64_t row = 0, block = 0; row < a.q_rows; row += kBlock, ++block) {
+    int64_t lowest = a.q_rows, highest = 0;
+    for (int64_t r = row; r < row + kBlock; ++r) {
+      const int64_t first = first_key(a, smaller(r, a.q_rows - 1));
+      s.first[r] = static_cast<float>(first);
+      lowest = smaller(lowest, first);
+      highest = larger(highest, first);
+    }
+    s.lowest[block] = lowest;
+    s.highest[block] = highest;
+  }
+}
+
+// Right operands of one query block, its log-sum-exp and delta.
+template <class T, class E>
+void pack_queries(const AttentionGroup<T>& a, const AttentionGradients<T>& g, const BackwardScratch<E>& s, int64_t head,
+                  int64_t row, int64_t padded) {
+  const int64_t rows = smaller(kBlock, a.q_rows - row), k = round_up(rows, 16), column = head * a.head_dim;
+  stage(a.q + row * a.ld_q + column, a.ld_q, rows, a.head_dim, s.stage_rows, padded, k);
+  pair_rows(s.stage_rows, padded, k, padded, s.queries + row * padded, padded);
+  transpose_lanes(s.stage_rows, padded / kGroup<E>, k, padded / kGroup<E>, s.queries_t + row * padded, kBlock);
+  stage(g.d_o + row * g.ld_do + column, g.ld_do, rows, a.head_dim, s.stage_rows, padded, k);
+  pair_rows(s.stage_rows, padded, k, padded, s.d_out + row * padded, padded);
+  transpose_lanes(s.stage_rows, padded / kGroup<E>, k, padded / kGroup<E>, s.d_out_t + row * padded, kBlock);
+  for (int64_t r = row; r < row + k; ++r) {
+    F32 sum = zero();
+    if (r < a.q_rows)
+      for_each_vector(a.head_dim, [&](int64_t j, auto lanes) {
+        sum = fma(load(g.d_o + r * g.ld_do + column + j, lanes), load(a.o + r * a.ld_o + column + j, lanes), sum);
+      });
+    s.delta[r] = reduce_add(sum);
+    s.lse[r] = r < a.q_rows ? a.lse[head * a.q_rows + r] : 0;
+  }
+}
+
+template <class T, class E>
+void pack_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_t key, int64_t padded) {
+  const int64_t rows = smaller(kBlock, a.kv_rows - key), k = round_up(rows, 16);
+  stage(a.v + key * a.ld_v, a.ld_v, rows, a.head_dim, s.values, padded, k);
+  stage(a.k + key * a.ld_k, a.ld_k, rows, a.head_dim, s.keys, padded, k);
+  // Lanes of paired keys [k / group, padded], transposed, are the transposed keys [padded, k].
+  const int64_t lanes = round_up(k / kGroup<E>, 16);
+  E* paired = s.pairs;
+  for (int64_t i = 0; i < (lanes * kGroup<E> - k) * padded; i += kLanes) store(paired + k * padded + i, zero());
+  pair_rows(s.keys, padded, k, padded, paired, padded);
+  transpose_lanes(paired, padded, lanes, padded, s.keys_t, kBlock / kGroup<E>);
+}
+
+// From transposed scores and d_weights of one block: weights and d_scores, as operands.
+template <class E>
+void differentiate(const BackwardScratch<E>& s, int64_t key, int64_t keys, int64_t row, int64_t rows, bool masked,
+                   float scale) {
+  float lane_index[kLanes];
+  for (int64_t i = 0; i < kLanes; ++i) lane_index[i] = static_cast<float>(i);
+  const F32 lane = load(lane_index), factor = splat(scale);
+  for (int64_t c = 0; c < keys; ++c) {
+    const F32 column = splat(static_cast<float>(key + c));
+    for (int64_t r = 0; r < rows; r += kLanes) {
+      const int64_t at = c * kBlock + r;
+      F32 w = exp(load(s.scores + at) * factor - load(s.lse + row + r));
+      if (masked) {
+        const F32 query = lane + splat(static_cast<float>(row + r));
+        w = select((column >= load(s.first + row + r)) & (column <= query), w, zero());
+      }
+      store(s.weights + at, w);
+      store(s.d_scores + at, w * (load(s.d_weights + at) - load(s.delta + row + r)) * factor);
+    }
+  }
+}
+
+// dq of one head = the sum of the parts' transposed shares.
+template <class T>
+void write_queries(const AttentionGroup<T>& a, const AttentionGradients<T>& g, int64_t head, const float* first_part,
+                   int64_t parts, size_t stride_bytes) {
+  const int64_t padded = padded_head(a.head_dim);
+  for (int64_t row = 0; row < a.q_rows; row += kBlock)
+    for (int64_t j = 0; j < a.head_dim; j += kLanes)
+      for (int64_t c = 0; c < kBlock && row + c < a.q_rows; c += kLanes) {
+        F32 square[kLanes];
+        for (int64_t i = 0; i < kLanes; ++i) {
+          const char* at = reinterpret_cast<const char*>(first_part + row * padded + (j + i) * kBlock + c);
+          square[i] = load(reinterpret_cast<const float*>(at));
+          for (int64_t p = 1; p < parts; ++p)
+            square[i] = square[i] + load(reinterpret_cast<const float*>(at + static_cast<size_t>(p) * stride_bytes));
+        }
+        transpose_square(square);
+        const int64_t cols = smaller(kLanes, a.head_dim - j);
+        for (int64_t i = 0; i < kLanes && row + c + i < a.q_rows; ++i) {
+          T* to = g.dq + (row + c + i) * g.ld_dqkv + head * a.head_dim + j;
+          if (cols == kLanes)
+            store(to, square[i]);
+          else
+            store(to, square[i], cols);
+        }
+      }
+}
+
+template <class T>
+void write_keys(const AttentionGroup<T>& a, T* to, int64_t ld, const float* from, int64_t key, int64_t padded) {
+  for (int64_t r = key; r < smaller(key + kBlock, a.kv_rows); ++r)
+    for_each_vector(a.head_dim,
+                    [&](int64_t j, auto lanes) { store(to + r * ld + j, load(from + (r - key) * padded + j), lanes); });
+}
+
+// One key block against every query block of one head that sees it.
+template <class T, class E>
+void attend_back(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_t key, float* dq, float* dk,
+                 float* dv) {
+  const int64_t padded = padded_head(a.head_dim), cols = round_up(a.head_dim, 16);
+  const int64_t keys = round_up(smaller(kBlock, a.kv_rows - key), 16);
+  for (int64_t row = key; row < a.q_rows; row += kBlock) {
+    const int64_t block = row / kBlock, rows = round_up(smaller(kBlock, a.q_rows - row), 16);
+    if (key + kBlock <= s.lowest[block]) continue;
+    const E *q_t = s.queries_t + row * padded, *d_t = s.d_out_t + row * padded;
+    multiply<false>(s.scores, kBlock, s.keys, padded, q_t, kBlock, keys, rows, a.head_dim);
+    multiply<false>(s.d_weights, kBlock, s.values, padded, d_t, kBlock, keys, rows, a.head_dim);
+    differentiate(s, key, keys, row, rows, row == key || s.highest[block] > key, a.scale);
+    multiply<true>(dv, padded, s.weights, kBlock, s.d_out + row * padded, padded, keys, cols, rows);
+    multiply<true>(dk, padded, s.d_scores, kBlock, s.queries + row * padded, padded, keys, cols, rows);
+    pair_rows(s.d_scores, kBlock, keys, rows, s.pairs, kBlock);
+    multiply<true>(dq + row * padded, kBlock, s.keys_t, kBlock, s.pairs, kBlock, cols, rows, keys);
+  }
+}
+
+}  // namespace
+
+template <class T>
+size_t attention_backward_scratch(const AttentionGroup<T>& a, int64_t parts) {
+  return BackwardScratch<typename OperandOf<T>::Type>(a, parts, nullptr).bytes;
+}
+
+template <class T>
+void attention_backward(const AttentionGroup<T>& a, const AttentionGradients<T>& g, int64_t part, int64_t parts,
+                        void* scratch) {
+  const BackwardScratch<typename OperandOf<T>::Type> s(a, parts, scratch);
+  const int64_t padded = padded_head(a.head_dim), padded_rows = round_up(a.q_rows, kBlock);
+  find_first_keys(a, s);
+  for (int64_t head = 0; head < a.heads; ++head) {
+    float* dq = s.dq + (parts > 1 ? head * padded_rows * padded : 0);
+    clear(dq, padded_rows * padded);
+    for (int64_t row = 0; row < a.q_rows; row += kBlock) pack_queries(a, g, s, head, row, padded);
+    for (int64_t key = part * kBlock; key < a.kv_rows; key += parts * kBlock) {
+      const int64_t at = a.heads > 1 ? key * padded : 0;
+      if (head == 0) {
+        clear(s.dk + at, kBlock * padded);
+        clear(s.dv + at, kBlock * padded);
+      }
+      pack_keys(a, s, key, padded);
+      attend_back(a, s, key, dq, s.dk + at, s.dv + at);
+      if (head + 1 == a.heads) {
+        write_keys(a, g.dk, g.ld_dqkv, s.dk + at, key, padded);
+        write_keys(a, g.dv, g.ld_dqkv, s.dv + at, key, padded);
+      }
+    }
+    if (parts == 1) write_queries(a, g, head, dq, 1, 0);
+  }
+}
+
+template <class T>
+void attention_backward_finish(const AttentionGroup<T>& a, const AttentionGradients<T>& g, int64_t head, int64_t parts,
+                               void* scratch, size_t stride_bytes) {
+  const BackwardScratch<typename OperandOf<T>::Type> s(a, parts, scratch);
+  const int64_t head_elements = round_up(a.q_rows, kBlock) * padded_head(a.head_dim);
+  write_queries(a, g, head, s.dq + head * head_elements, parts, stride_bytes);
+}
+
+#define DF_INSTANTIATE(T)                                                                                            \
+  template size_t attention_backward_scratch(const AttentionGroup<T>&, int64_t);                                     \
+  template void attention_backward(const AttentionGroup<T>&, const AttentionGradients<T>&, int64_t, int64_t, void*); \
+  template void attention_backward_finish(const AttentionGroup<T>&, const AttentionGradients<T>&, int64_t, int64_t,  \
+                                          void*, size_t);
+DF_INSTANTIATE(float)
+DF_INSTANTIATE(BF16)
+
+}  // namespace deepflow::cpu::DF_ISA

@@ -1,0 +1,171 @@
+#include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/simd_math.h"
+
+namespace deepflow::cpu::DF_ISA {
+namespace {
+
+constexpr float kNothingYet = -1e20f;  // running maximum of a row without an entry
+constexpr float kMasked = -1e30f;      // exp(scale * kMasked - kNothingYet) is 0
+
+template <class E>
+struct ForwardScratch {
+  E *keys, *values;             // right operands: per key block keys transposed, values with rows paired
+  E *queries, *weights;         // left operands of one query block: [64, padded head], exp(score - maximum) [64, 64]
+  float *scores, *out;          // [64, 64], [64, padded head]
+  float *maximum, *correction;  // [64]
+  float* sums;                  // [64, kLanes]: sums of weights, still spread over the lanes
+  size_t bytes;
+
+  template <class T>
+  ForwardScratch(const AttentionGroup<T>& a, void* base) {
+    const int64_t blocks = (a.kv_rows + kBlock - 1) / kBlock, padded = padded_head(a.head_dim);
+    Scratch s{static_cast<char*>(base)};
+    keys = s.take<E>(blocks * kBlock * padded);
+    values = s.take<E>(blocks * kBlock * padded);
+    queries = s.take<E>(kBlock * padded);
+    weights = s.take<E>(kBlock * kBlock);
+    scores = s.take<float>(kBlock * kBlock);
+    out = s.take<float>(kBlock * padded);
+    maximum = s.take<float>(kBlock);
+    correction = s.take<float>(kBlock);
+    sums = s.take<float>(kBlock * kLanes);
+    bytes = s.used;
+  }
+};
+
+// Rows and keys of one step of the online softmax, and which of its entries exist.
+struct Step {
+  int64_t rows, keys;    // padded to 16
+  const int64_t* first;  // [rows]: first key of every row, as a column of this block
+  int64_t diagonal;      // last key of row 0, as a column of this block
+  bool masked;
+};
+
+// Raises the rows' maxima to those of this block; correction = exp(old - new).
+template <class E>
+void raise_maxima(const ForwardScratch<E>& s, const Step& step, float scale) {
+  float lane_index[kLanes], block_maximum[kBlock];
+  for (int64_t i = 0; i < kLanes; ++i) lane_index[i] = static_cast<float>(i);
+  const F32 lane = load(lane_index);
+  for (int64_t r = 0; r < step.rows; ++r) {
+    float* row = s.scores + r * kBlock;
+    F32 top = splat(kMasked);
+    if (step.masked) {
+      const F32 first = splat(static_cast<float>(step.first[r])), last = splat(static_cast<float>(step.diagonal + r));
+      for (int64_t c = 0; c < step.keys; c += kLanes) {
+        const F32 column = lane + splat(static_cast<float>(c));
+        const F32 x = select((column >= first) & (column <= last), load(row + c), splat(kMasked));
+        store(row + c, x);
+        top = max(top, x);
+      }
+    } else {
+      for (int64_t c = 0; c < step.keys; c += kLanes) top = max(top, load(row + c));
+    }
+    block_maximum[r] = reduce_max(top);
+  }
+  for (int64_t r = 0; r < step.rows; r += kLanes) {
+    const F32 before = load(s.maximum + r), now = max(before, load(block_maximum + r) * splat(scale));
+    store(s.correction + r, exp(before - now));
+    store(s.maximum + r, now);
+  }
+}
+
+// weights = exp(scale * score - maximum); what was summed so far moves to the new maximum.
+template <class E>
+void weigh(const ForwardScratch<E>& s, const Step& step, int64_t padded, float scale) {
+  const F32 factor = splat(scale);
+  for (int64_t r = 0; r < step.rows; ++r) {
+    const F32 maximum = splat(s.maximum[r]), correction = splat(s.correction[r]);
+    F32 sum = load(s.sums + r * kLanes) * correction;
+    for (int64_t c = 0; c < step.keys; c += kLanes) {
+      const F32 w = exp(load(s.scores + r * kBlock + c) * factor - maximum);
+      store(s.weights + r * kBlock + c, w);
+      sum = sum + w;
+    }
+    store(s.sums + r * kLanes, sum);
+    if (s.correction[r] == 1.0f) continue;
+    for (int64_t j = 0; j < padded; j += kLanes)
+      store(s.out + r * padded + j, load(s.out + r * padded + j) * correction);
+  }
+}
+
+template <class T, class E>
+void write_rows(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head, int64_t row, int64_t rows,
+                int64_t padded) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float sum = reduce_add(load(s.sums + r * kLanes));
+    const F32 inverse = splat(1.0f / sum);
+    T* o = a.o + (row + r) * a.ld_o + head * a.head_dim;
+    for_each_vector(a.head_dim,
+                    [&](int64_t j, auto lanes) { store(o + j, load(s.out + r * padded + j) * inverse, lanes); });
+    if (a.lse) a.lse[head * a.q_rows + row + r] = s.maximum[r] + __builtin_logf(sum);
+  }
+}
+
+template <class T, class E>
+void pack_keys(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t block, int64_t padded) {
+  const int64_t row = block * kBlock, rows = smaller(kBlock, a.kv_rows - row), k = round_up(rows, 16);
+  stage(a.k + row * a.ld_k, a.ld_k, rows, a.head_dim, s.queries, padded, k);
+  transpose_lanes(s.queries, padded / kGroup<E>, k, padded / kGroup<E>, s.keys + row * padded, kBlock);
+  stage(a.v + row * a.ld_v, a.ld_v, rows, a.head_dim, s.queries, padded, k);
+  pair_rows(s.queries, padded, k, padded, s.values + row * padded, padded);
+}
+
+// One block of query rows of one head against every key block that they see.
+template <class T, class E>
+void attend(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head, int64_t row) {
+  const int64_t padded = padded_head(a.head_dim), past = a.kv_rows - a.q_rows;
+  const int64_t rows = smaller(kBlock, a.q_rows - row), padded_rows = round_up(rows, 16);
+  int64_t lowest = past + row, highest = 0, first[kBlock];
+  for (int64_t r = 0; r < padded_rows; ++r) {
+    first[r] = r < rows ? first_key(a, row + r) : first[rows - 1];
+    lowest = smaller(lowest, first[r]);
+    highest = larger(highest, first[r]);
+  }
+  stage(a.q + row * a.ld_q + head * a.head_dim, a.ld_q, rows, a.head_dim, s.queries, padded, padded_rows);
+  for (int64_t r = 0; r < padded_rows; ++r) s.maximum[r] = kNothingYet;
+  for (int64_t i = 0; i < padded_rows * kLanes; ++i) s.sums[i] = 0;
+  for (int64_t i = 0; i < padded_rows * padded; ++i) s.out[i] = 0;
+
+  for (int64_t key = lowest / kBlock * kBlock; key < past + row + rows; key += kBlock) {
+    const int64_t keys = round_up(smaller(kBlock, a.kv_rows - key), 16);
+    int64_t column[kBlock];
+    for (int64_t r = 0; r < padded_rows; ++r) column[r] = first[r] - key;
+    const Step step{padded_rows, keys, column, past + row - key, highest > key || key + keys - 1 > past + row};
+    multiply<false>(s.scores, kBlock, s.queries, padded, s.keys + key * padded, kBlock, padded_rows, keys, a.head_dim);
+    raise_maxima(s, step, a.scale);
+    weigh(s, step, padded, a.scale);
+    multiply<true>(s.out, padded, s.weights, kBlock, s.values + key * padded, padded, padded_rows,
+                   round_up(a.head_dim, 16), keys);
+  }
+  write_rows(a, s, head, row, rows, padded);
+}
+
+}  // namespace
+
+template <class T>
+size_t attention_forward_scratch(const AttentionGroup<T>& a) {
+  return ForwardScratch<typename OperandOf<T>::Type>(a, nullptr).bytes;
+}
+
+template <class T>
+void attention_forward(const AttentionGroup<T>& a, int64_t part, int64_t parts, void* scratch) {
+  const ForwardScratch<typename OperandOf<T>::Type> s(a, scratch);
+  const int64_t past = a.kv_rows - a.q_rows;
+  int64_t lowest = a.kv_rows;
+  for (int64_t r = 0; r < a.q_rows; ++r) lowest = smaller(lowest, first_key(a, r));
+  const int64_t last_block = (a.q_rows - 1) / kBlock;
+  const int64_t own_last = last_block - (last_block - part % parts + parts) % parts;
+  if (own_last < 0) return;
+  const int64_t seen = past + smaller(a.q_rows, (own_last + 1) * kBlock);
+  for (int64_t block = lowest / kBlock; block * kBlock < seen; ++block) pack_keys(a, s, block, padded_head(a.head_dim));
+  for (int64_t row = part * kBlock; row < a.q_rows; row += parts * kBlock)
+    for (int64_t head = 0; head < a.heads; ++head) attend(a, s, head, row);
+}
+
+template size_t attention_forward_scratch(const AttentionGroup<float>&);
+template size_t attention_forward_scratch(const AttentionGroup<BF16>&);
+template void attention_forward(const AttentionGroup<float>&, int64_t, int64_t, void*);
+template void attention_forward(const AttentionGroup<BF16>&, int64_t, int64_t, void*);
+
+}  // namespace deepflow::cpu::DF_ISA

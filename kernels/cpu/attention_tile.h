@@ -1,0 +1,200 @@
+#pragma once
+
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/simd.h"
+
+// Blocks of at most kBlock rows and small matrix products on them, for kernels/cpu/attention_*.cpp.
+//
+// Operands have elements E: float, or BF16 where the CPU multiplies pairs of them. A "lane" is 32 bits of operands
+// along the summed dimension: one float or two BF16. The left operand of a product is row-major; the right one has
+// lanes of the summed dimension as rows, [k / kGroup<E>, columns] lanes.
+namespace deepflow::cpu::DF_ISA {
+
+constexpr int64_t kBlock = 64;
+
+template <class E>
+constexpr int64_t kGroup = static_cast<int64_t>(sizeof(float) / sizeof(E));
+
+// Operand type for stored elements T.
+template <class T>
+struct OperandOf {
+  using Type = float;
+};
+#ifdef __AVX512BF16__
+template <>
+struct OperandOf<BF16> {
+  using Type = BF16;
+};
+#endif
+
+DF_SIMD int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+DF_SIMD int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+DF_SIMD int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Columns of a staged head: a whole number of vectors of lanes for either E.
+DF_SIMD int64_t padded_head(int64_t head_dim) { return round_up(head_dim, 32); }
+
+DF_SIMD F32 load_lanes(const float* p) { return load(p); }
+DF_SIMD F32 splat_lane(const float* p) { return splat(*p); }
+DF_SIMD F32 multiply_lanes(const float*, F32 left, F32 right, F32 sum) { return fma(left, right, sum); }
+DF_SIMD void store_lanes(float* p, F32 x) { store(p, x); }
+#ifdef __AVX512BF16__
+DF_SIMD F32 load_lanes(const BF16* p) { return {_mm512_castsi512_ps(_mm512_loadu_si512(p))}; }
+DF_SIMD F32 splat_lane(const BF16* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, sizeof(pair));
+  return {_mm512_castsi512_ps(_mm512_set1_epi32(pair))};
+}
+DF_SIMD F32 multiply_lanes(const BF16*, F32 left, F32 right, F32 sum) {
+  return {_mm512_dpbf16_ps(sum.v, (__m512bh)left.v, (__m512bh)right.v)};
+}
+DF_SIMD void store_lanes(BF16* p, F32 x) { _mm512_storeu_si512(p, _mm512_castps_si512(x.v)); }
+#endif
+
+// c [kRows, kVectors * kLanes] = or += a b.
+template <int kRows, int kVectors, bool kAdd, class E>
+DF_SIMD void multiply_tile(float* c, int64_t ldc, const E* a, int64_t lda, const E* b, int64_t ldb, int64_t k) {
+  F32 sum[kRows][kVectors];
+  for (int i = 0; i < kRows; ++i)
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = kAdd ? load(c + i * ldc + v * kLanes) : zero();
+  for (int64_t l = 0; l < k; l += kGroup<E>) {
+    F32 right[kVectors];
+    for (int v = 0; v < kVectors; ++v) right[v] = load_lanes(b + l * ldb + v * kLanes * kGroup<E>);
+    for (int i = 0; i < kRows; ++i) {
+      const F32 left = splat_lane(a + i * lda + l);
+      for (int v = 0; v < kVectors; ++v) sum[i][v] = multiply_lanes(a, left, right[v], sum[i][v]);
+    }
+  }
+  for (int i = 0; i < kRows; ++i)
+    for (int v = 0; v < kVectors; ++v) store(c + i * ldc + v * kLanes, sum[i][v]);
+}
+
+template <int kVectors, bool kAdd, class E>
+void multiply_columns(float* c, int64_t ldc, const E* a, int64_t lda, const E* b, int64_t ldb, int64_t rows,
+                      int64_t k) {
+  for (int64_t i = 0; i < rows; i += 4) multiply_tile<4, kVectors, kAdd>(c + i * ldc, ldc, a + i * lda, lda, b, ldb, k);
+}
+
+// c [rows, cols] f32 = or += a [rows, k] b [k, cols]. rows: a multiple of 4, cols: of 16, k: of kGroup<E>. lda in
+// elements, ldb in lanes.
+template <bool kAdd, class E>
+void multiply(float* c, int64_t ldc, const E* a, int64_t lda, const E* b, int64_t ldb, int64_t rows, int64_t cols,
+              int64_t k) {
+  constexpr int kWide = kLanes == 16 ? 4 : 2;
+  int64_t j = 0;
+  for (; j + kWide * kLanes <= cols; j += kWide * kLanes)
+    multiply_columns<kWide, kAdd>(c + j, ldc, a, lda, b + j * kGroup<E>, ldb, rows, k);
+  for (; j < cols; j += kLanes) multiply_columns<1, kAdd>(c + j, ldc, a, lda, b + j * kGroup<E>, ldb, rows, k);
+}
+
+// Copies [rows, cols] of stored elements to operands [padded_rows, ldd], zero beyond.
+template <class T, class E>
+void stage(const T* from, int64_t ld, int64_t rows, int64_t cols, E* to, int64_t ldd, int64_t padded_rows) {
+  for (int64_t r = 0; r < padded_rows; ++r) {
+    const int64_t filled = r < rows ? cols : 0;
+    int64_t j = 0;
+    for (; j + kLanes <= filled; j += kLanes) store(to + r * ldd + j, load(from + r * ld + j));
+    if (j < filled) {
+      store(to + r * ldd + j, load(from + r * ld + j, filled - j));
+      j += kLanes;
+    }
+    for (; j < ldd; j += kLanes) store(to + r * ldd + j, zero());
+  }
+}
+
+#ifdef __AVX512F__
+DF_SIMD void transpose_square(F32* r) {
+  __m512i x[16], t[16];
+  for (int i = 0; i < 16; ++i) x[i] = _mm512_castps_si512(r[i].v);
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    x[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+    x[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+    x[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+    x[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i] = {_mm512_castsi512_ps(_mm512_shuffle_i32x4(t[i], t[i + 8], 0x88))};
+    r[i + 8] = {_mm512_castsi512_ps(_mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd))};
+    r[i + 4] = {_mm512_castsi512_ps(_mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88))};
+    r[i + 12] = {_mm512_castsi512_ps(_mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd))};
+  }
+}
+#else
+DF_SIMD void transpose_square(F32* r) {
+  __m256 t[8], x[8];
+  for (int i = 0; i < 4; ++i) {
+    t[2 * i] = _mm256_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v);
+    t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v);
+  }
+  for (int i = 0; i < 2; ++i) {
+    x[4 * i] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0x44);
+    x[4 * i + 1] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0xee);
+    x[4 * i + 2] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
+    x[4 * i + 3] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i] = {_mm256_permute2f128_ps(x[i], x[i + 4], 0x20)};
+    r[i + 4] = {_mm256_permute2f128_ps(x[i], x[i + 4], 0x31)};
+  }
+}
+#endif
+
+// to [cols, rows] lanes = from [rows, cols] lanes, transposed. rows, cols: multiples of 16; strides in lanes.
+template <class E>
+void transpose_lanes(const E* from, int64_t ld, int64_t rows, int64_t cols, E* to, int64_t ldd) {
+  for (int64_t r = 0; r < rows; r += kLanes)
+    for (int64_t c = 0; c < cols; c += kLanes) {
+      F32 square[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i) square[i] = load_lanes(from + ((r + i) * ld + c) * kGroup<E>);
+      transpose_square(square);
+      for (int64_t i = 0; i < kLanes; ++i) store_lanes(to + ((c + i) * ldd + r) * kGroup<E>, square[i]);
+    }
+}
+
+// Row-major [k, cols] as a right operand: rows side by side in lanes. k: even, cols: a multiple of 16; ldd in lanes.
+DF_SIMD void pair_rows(const float* from, int64_t ld, int64_t k, int64_t cols, float* to, int64_t ldd) {
+  for (int64_t r = 0; r < k; ++r)
+    for (int64_t j = 0; j < cols; j += kLanes) store(to + r * ldd + j, load(from + r * ld + j));
+}
+#ifdef __AVX512BF16__
+DF_SIMD void pair_rows(const BF16* from, int64_t ld, int64_t k, int64_t cols, BF16* to, int64_t ldd) {
+  for (int64_t r = 0; r < k; r += 2)
+    for (int64_t j = 0; j < cols; j += kLanes) {
+      const BF16 *even = from + r * ld + j, *odd = even + ld;
+      const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(even)));
+      const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(odd)));
+      _mm512_storeu_si512(to + r * ldd + 2 * j, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+    }
+}
+#endif
+
+// First key row that query row r of the group attends to.
+template <class T>
+DF_SIMD int64_t first_key(const AttentionGroup<T>& a, int64_t r) {
+  const int64_t document = a.document_start ? a.document_start[r] : 0;
+  return a.window > 0 ? larger(document, a.kv_rows - a.q_rows + r - a.window + 1) : document;
+}
+
+// Hands out pieces of a scratch block, or only counts them where `base` is null.
+struct Scratch {
+  char* base;
+  size_t used = 0;
+  template <class E>
+  E* take(int64_t count) {
+    E* p = base ? reinterpret_cast<E*>(base + used) : nullptr;
+    used += (static_cast<size_t>(count) * sizeof(E) + 63) / 64 * 64;
+    return p;
+  }
+};
+
+}  // namespace deepflow::cpu::DF_ISA

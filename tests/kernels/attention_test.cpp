@@ -1,0 +1,299 @@
+#include "kernels/ops/attention.h"
+
+#include "tests/kernels/test_store.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+
+namespace deepflow {
+namespace {
+
+using testing::expect_gradient;
+using testing::OpBench;
+using testing::relative_error;
+using testing::values_of;
+
+struct Case {
+  int64_t batch, sequence, heads, kv_heads, head_dim;
+  int64_t window = 0;
+  bool documents = false;
+};
+
+// document_start that cuts every sequence at uneven places.
+Tensor cut_documents(OpBench& bench, int64_t batch, int64_t sequence) {
+  Tensor start = bench.empty({batch * sequence}, DType::kI32);
+  for (int64_t b = 0; b < batch; ++b) {
+    int64_t document = 0;
+    for (int64_t r = 0; r < sequence; ++r) {
+      if (r % 37 == 5 + b || r == 66) document = r;
+      start.data<int32_t>()[b * sequence + r] = static_cast<int32_t>(document);
+    }
+  }
+  return start;
+}
+
+struct AttentionBench : OpBench {
+  AttentionBench(const Case& c, DType dtype, const RuntimeOptions& options = {}) : OpBench(dtype, options), shape(c) {
+    attention_shape.heads = c.heads;
+    attention_shape.kv_heads = c.kv_heads;
+    attention_shape.head_dim = c.head_dim;
+    attention_shape.scale = 1 / std::sqrt(static_cast<float>(c.head_dim));
+    attention_shape.window = c.window;
+    if (c.documents) document_start = cut_documents(*this, c.batch, c.sequence);
+    const int64_t rows = c.batch * c.sequence;
+    qkv = normal("qkv", {rows, (c.heads + 2 * c.kv_heads) * c.head_dim}, dtype);
+    d_o = normal("d_o", {rows, c.heads * c.head_dim}, dtype);
+  }
+  ForwardContext context(Tape* tape) {
+    ForwardContext context = forward(tape);
+    context.rows.batch = shape.batch;
+    context.rows.sequence = shape.sequence;
+    context.rows.document_start = document_start;
+    return context;
+  }
+  Tensor run() {
+    ForwardContext forward = context(nullptr);
+    return attention(forward, {qkv}, attention_shape).value;
+  }
+  Tensor gradient() {
+    Tape tape;
+    ForwardContext forward = context(&tape);
+    const Var leaf = tape.leaf(qkv);
+    const Var o = attention(forward, leaf, attention_shape);
+    BackwardContext back = backward();
+    tape.root(o, {d_o, nullptr}, back);
+    tape.backward(back);
+    return tape.take(leaf).value;
+  }
+
+  Case shape;
+  AttentionShape attention_shape;
+  Tensor document_start, qkv, d_o;
+};
+
+struct Reference {
+  std::vector<double> o, dqkv;
+};
+
+// The definition, row by row, in double precision.
+Reference reference(const AttentionBench& b) {
+  const Case& c = b.shape;
+  const auto x = values_of(b.qkv), d = values_of(b.d_o);
+  const size_t cols = static_cast<size_t>(b.qkv.cols()), o_cols = static_cast<size_t>(b.d_o.cols());
+  const size_t n = static_cast<size_t>(c.head_dim);
+  Reference ref{std::vector<double>(d.size()), std::vector<double>(x.size())};
+  for (int64_t batch = 0; batch < c.batch; ++batch)
+    for (int64_t head = 0; head < c.heads; ++head)
+      for (int64_t r = 0; r < c.sequence; ++r) {
+        const int64_t kv_head = head / (c.heads / c.kv_heads), base = batch * c.sequence;
+        int64_t first = b.document_start.defined() ? b.document_start.data<int32_t>()[base + r] : 0;
+        if (c.window > 0) first = std::max(first, r - c.window + 1);
+        const auto at = [&](int64_t row, int64_t slot) {
+          return static_cast<size_t>(base + row) * cols + static_cast<size_t>(slot) * n;
+        };
+        const size_t q = at(r, head), o = static_cast<size_t>(base + r) * o_cols + static_cast<size_t>(head) * n;
+        std::vector<double> w;
+        double sum = 0;
+        for (int64_t k = first; k <= r; ++k) {
+          double s = 0;
+          for (size_t j = 0; j < n; ++j) s += x[q + j] * x[at(k, c.heads + kv_head) + j];
+          w.push_back(std::exp(s * static_cast<double>(b.attention_shape.scale)));
+          sum += w.back();
+        }
+        double delta = 0;
+        std::vector<double> dw(w.size());
+        for (size_t k = 0; k < w.size(); ++k) {
+          w[k] /= sum;
+          const size_t v = at(first + static_cast<int64_t>(k), c.heads + c.kv_heads + kv_head);
+          for (size_t j = 0; j < n; ++j) {
+            ref.o[o + j] += w[k] * x[v + j];
+            dw[k] += d[o + j] * x[v + j];
+            ref.dqkv[v + j] += w[k] * d[o + j];
+          }
+          delta += w[k] * dw[k];
+        }
+        for (size_t k = 0; k < w.size(); ++k) {
+          const double ds = w[k] * (dw[k] - delta) * static_cast<double>(b.attention_shape.scale);
+          const size_t key = at(first + static_cast<int64_t>(k), c.heads + kv_head);
+          for (size_t j = 0; j < n; ++j) {
+            ref.dqkv[q + j] += ds * x[key + j];
+            ref.dqkv[key + j] += ds * x[q + j];
+          }
+        }
+      }
+  return ref;
+}
+
+void expect_matches_reference(const Case& c, DType dtype, const RuntimeOptions& options = {}) {
+  SCOPED_TRACE(fmt::format("{} B {} T {} heads {}/{} head_dim {} window {} documents {}", name_of(dtype), c.batch,
+                           c.sequence, c.heads, c.kv_heads, c.head_dim, c.window, c.documents));
+  AttentionBench bench(c, dtype, options);
+  const Reference ref = reference(bench);
+  EXPECT_LT(relative_error(values_of(bench.run()), ref.o), dtype == DType::kBF16 ? 6e-3 : 6e-7);
+  EXPECT_LT(relative_error(values_of(bench.gradient()), ref.dqkv), dtype == DType::kBF16 ? 8e-3 : 1e-6);
+}
+
+const Case kCases[] = {
+    {1, 1, 1, 1, 64},              // one row
+    {2, 7, 2, 2, 8},               // shorter than a block
+    {1, 64, 2, 1, 64},             // exactly one block
+    {1, 65, 1, 1, 64},             // one row more
+    {2, 150, 4, 2, 64},            // grouped keys
+    {1, 130, 6, 1, 20},            // one key head, odd head size
+    {1, 100, 2, 2, 36},            // no multiple of 8
+    {1, 90, 2, 1, 128},            //
+    {1, 70, 1, 1, 256},            // largest head
+    {1, 200, 2, 1, 80, 50},        // window shorter than a block
+    {1, 300, 2, 2, 16, 100},       // window across blocks
+    {2, 180, 2, 1, 64, 0, true},   // documents
+    {1, 260, 4, 2, 24, 90, true},  // documents and window
+};
+
+TEST(Attention, MatchesTheDefinitionForEveryDtypeShapeAndInstructionSet) {
+  for (const CpuIsa isa : testing::runnable_isas()) {
+    SCOPED_TRACE(name_of(isa));
+    RuntimeOptions options;
+    options.cpu_isa = isa;
+    for (const DType dtype : {DType::kF32, DType::kBF16})
+      for (const Case& c : kCases) expect_matches_reference(c, dtype, options);
+  }
+}
+
+TEST(Attention, ResultDoesNotDependOnTheCutIntoParts) {
+  for (const int threads : {1, 2, 3, 5}) {
+    SCOPED_TRACE(threads);
+    RuntimeOptions options;
+    options.threads = threads;
+    expect_matches_reference({1, 300, 4, 1, 32, 0, true}, DType::kF32, options);
+    expect_matches_reference({1, 300, 2, 2, 32, 70, false}, DType::kBF16, options);
+  }
+}
+
+TEST(Attention, GradientsMatchDifferenceQuotients) {
+  RuntimeOptions options;
+  options.threads = 1;
+  AttentionBench bench({1, 9, 4, 2, 8, 5, true}, DType::kF32, options);
+  const auto weights = values_of(bench.d_o);
+  const Tensor gradient = bench.gradient();
+  const auto loss = [&] {
+    const auto o = values_of(bench.run());
+    double sum = 0;
+    for (size_t i = 0; i < o.size(); ++i) sum += o[i] * weights[i];
+    return sum;
+  };
+  expect_gradient(bench.qkv, gradient, loss, 1e-2, 2e-3, 100);
+}
+
+TEST(Attention, TwoRunsGiveTheSameBits) {
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const int64_t batch : {1, 3}) {
+      AttentionBench bench({batch, 140, 2, 1, 64, 0, true}, dtype);
+      const auto o = values_of(bench.run()), dqkv = values_of(bench.gradient());
+      EXPECT_EQ(values_of(bench.run()), o);
+      EXPECT_EQ(values_of(bench.gradient()), dqkv);
+    }
+}
+
+TEST(Attention, BackwardTakesThePlaceOfQkvThatItAloneOwns) {
+  AttentionBench bench({2, 100, 4, 2, 64}, DType::kBF16);
+  const auto expected = values_of(bench.gradient());
+  Tape tape;
+  ForwardContext forward = bench.context(&tape);
+  const void* storage = bench.qkv.raw();
+  const Var leaf = tape.leaf(Tensor());
+  const Var o = attention(forward, {std::move(bench.qkv), leaf.node, 0}, bench.attention_shape);
+  bench.qkv = {};
+  BackwardContext back = bench.backward();
+  tape.root(o, {bench.d_o, nullptr}, back);
+  tape.backward(back);
+  const Tensor dqkv = tape.take(leaf).value;
+  EXPECT_EQ(dqkv.raw(), storage);
+  EXPECT_EQ(values_of(dqkv), expected);
+}
+
+TEST(Attention, HugeScoresStayFinite) {
+  AttentionBench bench({1, 80, 1, 1, 16}, DType::kF32);
+  scale(bench.runtime, bench.qkv, 100);
+  for (const double x : values_of(bench.run())) ASSERT_TRUE(std::isfinite(x));
+  for (const double x : values_of(bench.gradient())) ASSERT_TRUE(std::isfinite(x));
+}
+
+TEST(Attention, WorkingMemoryGrowsWithTheLengthAndNotWithItsSquare) {
+  RuntimeOptions options;
+  options.threads = 1;
+  int64_t peaks[2];
+  for (const int doubled : {0, 1}) {
+    AttentionBench bench({1, 1024 << doubled, 1, 1, 64}, DType::kF32, options);
+    const int64_t before = bench.runtime.memory().stats().in_use;
+    bench.gradient();
+    peaks[doubled] = bench.runtime.memory().stats().peak - before;
+  }
+  EXPECT_LT(peaks[1], 5 * peaks[0] / 2);
+  EXPECT_LT(peaks[1], int64_t{2048} * 2048 * 4 / 2);
+}
+
+TEST(Attention, ZeroRowsPass) {
+  AttentionBench bench({0, 16, 2, 2, 16}, DType::kF32);
+  EXPECT_EQ(bench.run().num_elements(), 0);
+  EXPECT_EQ(bench.gradient().num_elements(), 0);
+}
+
+// Feeds `qkv` in pieces of the given sizes through a cache; returns the outputs side by side.
+std::vector<double> run_cached(AttentionBench& bench, const std::vector<int64_t>& pieces) {
+  const Case& c = bench.shape;
+  KeyValueCache cache(bench.runtime, 2, c.batch, c.sequence + 3, c.kv_heads * c.head_dim, bench.compute);
+  std::vector<double> o(static_cast<size_t>(c.batch * c.sequence * c.heads * c.head_dim));
+  const size_t width = static_cast<size_t>(c.heads * c.head_dim);
+  int64_t done = 0;
+  for (const int64_t n : pieces) {
+    ForwardContext context = bench.context(nullptr);
+    context.rows.sequence = n;
+    Tensor qkv = bench.empty({c.batch * n, bench.qkv.cols()}, bench.compute);
+    Tensor start = bench.empty({c.batch * n}, DType::kI32);
+    for (int64_t b = 0; b < c.batch; ++b) {
+      Tensor to = qkv.row_range(b * n, (b + 1) * n);
+      copy(bench.runtime, bench.qkv.row_range(b * c.sequence + done, b * c.sequence + done + n), to);
+      for (int64_t r = 0; r < n && bench.document_start.defined(); ++r)
+        start.data<int32_t>()[b * n + r] = bench.document_start.data<int32_t>()[b * c.sequence + done + r];
+    }
+    if (bench.document_start.defined()) context.rows.document_start = start;
+    const auto piece = values_of(attention_cached(context, qkv, bench.attention_shape, cache, 1));
+    for (int64_t b = 0; b < c.batch; ++b)
+      std::copy_n(piece.begin() + b * n * static_cast<int64_t>(width), static_cast<size_t>(n) * width,
+                  o.begin() + (b * c.sequence + done) * static_cast<int64_t>(width));
+    cache.advance(n);
+    done += n;
+  }
+  EXPECT_EQ(done, c.sequence);
+  return o;
+}
+
+TEST(AttentionCached, EqualsFullAttentionHoweverTheTokensArrive) {
+  for (const CpuIsa isa : testing::runnable_isas())
+    for (const DType dtype : {DType::kF32, DType::kBF16})
+      for (const Case& c : {Case{2, 90, 4, 2, 64}, Case{1, 90, 6, 1, 24, 20}, Case{3, 90, 2, 2, 8, 0, true}}) {
+        RuntimeOptions options;
+        options.cpu_isa = isa;
+        AttentionBench bench(c, dtype, options);
+        const auto full = values_of(bench.run());
+        const double tolerance = dtype == DType::kBF16 ? 8e-3 : 1e-6;
+        std::vector<int64_t> one_by_one = {86, 1, 1, 1, 1};
+        EXPECT_LT(relative_error(run_cached(bench, {90}), full), tolerance);
+        EXPECT_LT(relative_error(run_cached(bench, one_by_one), full), tolerance);
+        EXPECT_LT(relative_error(run_cached(bench, {1, 3, 60, 5, 2, 19}), full), tolerance);
+      }
+}
+
+TEST(KeyValueCache, TruncateForgetsTheNewestTokens) {
+  OpBench bench;
+  KeyValueCache cache(bench.runtime, 1, 1, 10, 8, DType::kF32);
+  cache.advance(7);
+  cache.truncate(4);
+  EXPECT_EQ(cache.length(), 4);
+  EXPECT_EQ(cache.keys(0).shape(), (Shape{1, 10, 8}));
+}
+
+}  // namespace
+}  // namespace deepflow
