@@ -77,7 +77,8 @@ macro(deepflow_per_isa name file objects)
     target_link_libraries(${target} PRIVATE fmt::fmt)
     target_compile_definitions(${target} PRIVATE DF_ISA=${isa})
     target_compile_options(${target} PRIVATE -O3 -fno-math-errno ${DEEPFLOW_ISA_FLAGS_${isa}} ${DEEPFLOW_WARNINGS}
-                           -Wno-maybe-uninitialized -Wno-uninitialized)  # gcc 12 takes _mm512_undefined_ps for a mistake
+                           # gcc 12 takes _mm512_undefined_ps for a mistake.
+                           $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> -Wno-uninitialized)
     list(APPEND ${objects} $<TARGET_OBJECTS:${target}>)
   endforeach()
 endmacro()

@@ -50,17 +50,21 @@ TEST(Copy, CastsAsTheScalarConversionsDo) {
 
 TEST(Copy, KeepsSpecialValuesAndRoundsTiesToEven) {
   const float inf = INFINITY, nan = std::nanf(""), largest = std::numeric_limits<float>::max();
-  const std::vector<float> values = {0.0f, -0.0f, inf, -inf, nan, largest, 1.00390625f, 1.01171875f, 3.14159f};
+  const std::vector<float> values = {0.0f,        -0.0f,       inf,        -inf,         nan,      largest,
+                                     1.00390625f, 1.01171875f, 1.0004883f, 65519.0f,     65520.0f, 0x1p-14f,
+                                     0x1p-24f,    0x1p-25f,    0x1.8p-24f, -0x1.004p-15f};
   for (const CpuIsa isa : runnable_isas()) {
     OpBench bench(DType::kF32, {.cpu_isa = isa});
     Tensor x = bench.empty({static_cast<int64_t>(values.size())}, DType::kF32);
     std::copy(values.begin(), values.end(), x.data<float>());
-    const Tensor y = bench.cast(x, DType::kBF16);
+    const Tensor bf16 = bench.cast(x, DType::kBF16), f16 = bench.cast(x, DType::kF16);
     for (size_t i = 0; i < values.size(); ++i) {
+      const float b = to_float(bf16.data<BF16>()[i]), h = to_float(f16.data<F16>()[i]);
       if (std::isnan(values[i])) {
-        EXPECT_TRUE(std::isnan(to_float(y.data<BF16>()[i])));
+        EXPECT_TRUE(std::isnan(b) && std::isnan(h));
       } else {
-        EXPECT_EQ(y.data<BF16>()[i].bits, to_bf16(values[i]).bits) << values[i];
+        EXPECT_EQ(b, rounded(values[i], DType::kBF16)) << values[i];
+        EXPECT_EQ(h, rounded(values[i], DType::kF16)) << values[i];
       }
     }
   }
