@@ -101,6 +101,7 @@ void BpeModel::add_vocabulary(const BpeSpec& spec, const std::string& where) {
 
 void BpeModel::add_merges(const BpeSpec& spec, const std::string& where) {
   mask_ = std::bit_ceil(spec.merges.size() * 2 + 2) - 1;
+  shift_ = 64 - std::countr_one(mask_);
   merges_.assign(mask_ + 1, Merge{0, 0, kNoToken});
   auto known = [&](const std::string& token, size_t i) {
     const TokenId id = find(token);

@@ -63,7 +63,7 @@ class BpeModel {
       if (merges_[i].result == kNoToken) return nullptr;
     }
   }
-  size_t slot(uint64_t pair) const { return (pair * 0x9e3779b97f4a7c15u >> 20) & mask_; }
+  size_t slot(uint64_t pair) const { return pair * 0x9e3779b97f4a7c15u >> shift_; }
 
   void split_bytes(std::string_view word, std::vector<TokenId>& ids) const;
   void split_characters(std::string_view word, std::vector<TokenId>& ids) const;
@@ -79,6 +79,7 @@ class BpeModel {
   std::array<TokenId, 256> byte_ids_{};                   // byte-level: of a byte; else of <0xAB>
   std::vector<Merge> merges_;                             // open addressing
   size_t mask_ = 0;
+  int shift_ = 0;
 };
 
 }  // namespace deepflow

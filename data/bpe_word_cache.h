@@ -23,7 +23,8 @@ class BpeWordCache {
     if (word.size() > 15) return get_large(word, out);
     load(word, readable);
     const Entry& e = entries_[slot()];
-    if (e.low != low_ || e.high != high_) return get_large(word, out);
+    if (e.low != low_ || e.high != high_) return false;
+    if (e.ids[0] == kNoToken) return get_large(word, out);
     const size_t n = out.size();
     out.resize(n + 4);
     memcpy(&out[n], e.ids, sizeof e.ids);
@@ -33,22 +34,24 @@ class BpeWordCache {
 
   // Stores what a get that failed just before did not find.
   void put(std::string_view word, const TokenId* ids, size_t count) {
-    if (word.size() > 15 || count > 4 || count == 0) return put_large(word, ids, count);
+    const bool fits = word.size() <= 15 && count <= 4;
+    if (!fits) put_large(word, ids, count);
+    if (word.size() > 15) return;
     Entry& e = entries_[slot()];
     e.low = low_;
     e.high = high_;
-    for (size_t i = 0; i < 4; ++i) e.ids[i] = i < count ? ids[i] : kNoToken;
+    for (size_t i = 0; i < 4; ++i) e.ids[i] = fits && i < count ? ids[i] : kNoToken;
   }
 
  private:
   __extension__ typedef unsigned __int128 Wide;
-  static constexpr size_t kEntries = size_t{1} << 16;
+  static constexpr size_t kEntries = size_t{1} << 17;
   static constexpr size_t kMostLargeBytes = size_t{8} << 20;
   static constexpr size_t kLongestWord = 256;
 
   struct Entry {
     uint64_t low = 0, high = 0;  // the bytes, then zeros, the length on top; no word has length 0
-    TokenId ids[4] = {kNoToken, kNoToken, kNoToken, kNoToken};
+    TokenId ids[4] = {kNoToken, kNoToken, kNoToken, kNoToken};  // all kNoToken: see the map
     size_t count() const { return ids[1] < 0 ? 1 : ids[2] < 0 ? 2 : ids[3] < 0 ? 3 : 4; }
   };
 
