@@ -7,7 +7,7 @@ function(deepflow_cuda_sources folder)
     return()
   endif()
   target_sources(deepflow_${folder} PRIVATE ${ARGN})
-  target_link_libraries(deepflow_${folder} PUBLIC CUDA::cudart_static)
+  target_link_libraries(deepflow_${folder} PRIVATE CUDA::cudart_static)
 endfunction()
 
 # The twin needs g++ (it defines the functions that gcc's instrumentation calls), x86-64 and the toolkit's headers.

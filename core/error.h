@@ -40,6 +40,12 @@ class CommError : public Error {  // a rank that is missing, a collective that d
   explicit CommError(fmt::format_string<A...> f, A&&... a) : Error(fmt::format(f, std::forward<A>(a)...)) {}
 };
 
+class DeviceError : public Error {  // a GPU that is missing, or whose work failed
+ public:
+  template <class... A>
+  explicit DeviceError(fmt::format_string<A...> f, A&&... a) : Error(fmt::format(f, std::forward<A>(a)...)) {}
+};
+
 // Training cannot go on: a loss or gradient that is not finite.
 class NumericError : public Error {
  public:

@@ -9,9 +9,13 @@
 //   dev::shuffle*, ballot       full warps only; source lanes wrap (shuffle) or keep the own value (up, down)
 //   dev::atomic_*               integers only; returns the old value, in no order
 //   dev::ld_vec, st_vec         one access of sizeof(V) bytes, aligned to it
+//   dev::load<N>, store<N>      N = 1 or 4 neighbours of any storage type, as f32
 //   dev_launch                  the only way to start a kernel
 
+#include "core/dtype.h"
+
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -68,13 +72,13 @@ constexpr bool kAtomic = std::is_integral_v<T> && (sizeof(T) == 4 || sizeof(T) =
 // CUDA declares its 8-byte atomics for long long only.
 template <class T>
 using Atomic =
-    std::conditional_t<sizeof(T) == 4, T, std::conditional_t<std::is_signed_v<T>, long long, unsigned long long> >;
+    std::conditional_t<sizeof(T) == 4, T, std::conditional_t<std::is_signed_v<T>, long long, unsigned long long>>;
 }  // namespace detail
 
 template <class T>
 __device__ T atomic_add(T* p, std::type_identity_t<T> v) {
   static_assert(detail::kAtomic<T>, "no floating-point atomics");
-  using U = std::make_unsigned_t<detail::Atomic<T> >;
+  using U = std::make_unsigned_t<detail::Atomic<T>>;
   return static_cast<T>(atomicAdd(reinterpret_cast<U*>(p), static_cast<U>(v)));
 }
 template <class T>
@@ -92,7 +96,7 @@ __device__ T atomic_min(T* p, std::type_identity_t<T> v) {
 template <class T>
 __device__ T atomic_or(T* p, std::type_identity_t<T> v) {
   static_assert(detail::kAtomic<T>);
-  using U = std::make_unsigned_t<detail::Atomic<T> >;
+  using U = std::make_unsigned_t<detail::Atomic<T>>;
   return static_cast<T>(atomicOr(reinterpret_cast<U*>(p), static_cast<U>(v)));
 }
 
@@ -139,17 +143,83 @@ __device__ inline float tanh(float x) { return ::tanhf(x); }
 __device__ inline float erf(float x) { return ::erff(x); }
 __device__ inline float abs(float x) { return ::fabsf(x); }
 
+__device__ inline float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
+
 // Arithmetic is f32; other types are only loaded, converted (round to nearest even) and stored.
+using Bf16 = __nv_bfloat16;
+using Half = __half;
 __device__ inline float to_float(float x) { return x; }
-__device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ inline float to_float(Bf16 x) { return __bfloat162float(x); }
+__device__ inline float to_float(Half x) { return __half2float(x); }
 template <class T>
 __device__ T from_float(float x) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+  if constexpr (std::is_same_v<T, Bf16>) {
     return __float2bfloat16_rn(x);
+  } else if constexpr (std::is_same_v<T, Half>) {
+    return __float2half_rn(x);
   } else {
     static_assert(std::is_same_v<T, float>);
     return x;
   }
+}
+
+template <class T>
+struct alignas(4 * sizeof(T)) Four {
+  T value[4];
+};
+
+template <int N, class T>
+__device__ void load(const T* p, float* v) {
+  static_assert(N == 1 || N == 4);
+  if constexpr (N == 1) {
+    v[0] = to_float(p[0]);
+  } else {
+    const auto four = ld_vec<Four<T>>(p);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) v[k] = to_float(four.value[k]);
+  }
+}
+template <int N, class T>
+__device__ void store(T* p, const float* v) {
+  static_assert(N == 1 || N == 4);
+  if constexpr (N == 1) {
+    p[0] = from_float<T>(v[0]);
+  } else {
+    Four<T> four;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) four.value[k] = from_float<T>(v[k]);
+    st_vec(p, four);
+  }
+}
+
+// The device's type for a storage type of core/dtype.h: same bits.
+template <class T>
+struct NativeOf {
+  using Type = T;
+};
+template <>
+struct NativeOf<deepflow::BF16> {
+  using Type = Bf16;
+};
+template <>
+struct NativeOf<deepflow::F16> {
+  using Type = Half;
+};
+template <class T>
+using Native = typename NativeOf<T>::Type;
+template <class T>
+Native<T>* native(T* p) {
+  return reinterpret_cast<Native<T>*>(p);
+}
+template <class T>
+const Native<T>* native(const T* p) {
+  return reinterpret_cast<const Native<T>*>(p);
+}
+
+// Whether load<4> and store<4> may be used on all of these.
+template <class... T>
+bool aligned_for_four(const T*... p) {
+  return ((reinterpret_cast<uintptr_t>(p) % (4 * sizeof(T)) == 0) && ...);
 }
 
 // Sum over the 32 lanes, the same bits in each.

@@ -56,7 +56,7 @@ Allocation* allocation_at(const void* p) {
 
 void release_device(Allocation* allocation) {
   const Access last{make_stamp(allocation->freed_by, 0, 0, 0), 0, true, false, false, nullptr};
-  touch(device_cells(allocation->address), allocation->bytes, last);
+  check_last_use(device_cells(allocation->address), allocation->bytes, last);
   const OpenArena open;
   std::memset(reinterpret_cast<void*>(allocation->address), 0xff, allocation->bytes);
   drop_pages(allocation->address, allocation->bytes);

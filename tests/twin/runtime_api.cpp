@@ -13,6 +13,11 @@
 #include <string>
 #include <utility>
 
+// A memory pool of the driver; here every allocation is one of its own, so that bounds and lifetimes show.
+struct CUmemPoolHandle_st {
+  uint64_t release_threshold = 0, reserved = 0;
+};
+
 // The part of the CUDA runtime that DeepFlow calls: a call that is missing here does not link.
 namespace twin {
 
@@ -152,6 +157,38 @@ cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
   return cudaSuccess;
 }
 
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* props) {
+  if (props->allocType != cudaMemAllocationTypePinned || props->location.type != cudaMemLocationTypeDevice) {
+    report(Kind::kApi, "cudaMemPoolCreate for something else than memory of a device");
+    return fail(cudaErrorInvalidValue);
+  }
+  *pool = new CUmemPoolHandle_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+  delete pool;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
+  if (attribute != cudaMemPoolAttrReleaseThreshold) return fail(cudaErrorNotSupported);
+  pool->release_threshold = *static_cast<const uint64_t*>(value);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
+  if (attribute != cudaMemPoolAttrReservedMemCurrent) return fail(cudaErrorNotSupported);
+  *static_cast<uint64_t*>(value) = pool->reserved;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocFromPoolAsync(void** p, size_t bytes, cudaMemPool_t pool, cudaStream_t stream) {
+  const cudaError_t error = cudaMallocAsync(p, bytes, stream);
+  if (error == cudaSuccess) pool->reserved += bytes;
+  return error;
+}
+
 cudaError_t cudaMallocHost(void** p, size_t bytes) {
   *p = bytes ? twin::allocate_pinned(bytes) : nullptr;
   return !bytes || *p ? cudaSuccess : fail(cudaErrorMemoryAllocation);
@@ -192,6 +229,54 @@ cudaError_t cudaMemsetAsync(void* p, int value, size_t n, cudaStream_t stream) {
       "cudaMemsetAsync");
 }
 
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                              size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (width > to_pitch || width > from_pitch) {
+    report(Kind::kApi, "cudaMemcpy2DAsync with rows longer than their distance");
+    return fail(cudaErrorInvalidValue);
+  }
+  for (size_t row = 0; row < height; ++row) {
+    const cudaError_t error = cudaMemcpyAsync(static_cast<char*>(to) + row * to_pitch,
+                                              static_cast<const char*>(from) + row * from_pitch, width, kind, stream);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemset2DAsync(void* p, size_t pitch, int value, size_t width, size_t height, cudaStream_t stream) {
+  if (width > pitch) {
+    report(Kind::kApi, "cudaMemset2DAsync with rows longer than their distance");
+    return fail(cudaErrorInvalidValue);
+  }
+  for (size_t row = 0; row < height; ++row) {
+    const cudaError_t error = cudaMemsetAsync(static_cast<char*>(p) + row * pitch, value, width, stream);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : fail(cudaErrorInvalidDevice); }
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device != 0) return fail(cudaErrorInvalidDevice);
+  *properties = {};
+  std::strcpy(properties->name, "twin");
+  properties->major = 9;
+  properties->multiProcessorCount = 4;
+  properties->totalGlobalMem = twin::kDeviceBytes;
+  return cudaSuccess;
+}
+
 cudaError_t cudaGetLastError() { return twin::last_error(true); }
 cudaError_t cudaPeekAtLastError() { return twin::last_error(false); }
 const char* cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "error of the twin"; }
@@ -205,6 +290,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration:
       return "cudaErrorInvalidConfiguration";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
     case cudaErrorInvalidResourceHandle:
       return "cudaErrorInvalidResourceHandle";
     default:

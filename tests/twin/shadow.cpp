@@ -116,6 +116,15 @@ void touch(Cell* cells, size_t n, const Access& access) {
   }
 }
 
+void check_last_use(const Cell* cells, size_t n, const Access& access) {
+  Cell seen;
+  for (size_t i = 0; i < n; ++i) {
+    if (equal(cells[i], seen) && !(seen.reader & kFlag)) continue;
+    seen = cells[i];
+    advance(&cells[i], seen, access);
+  }
+}
+
 void settle(Cell* cells, size_t n) {
   for (size_t i = 0; i < n; ++i) {
     if (cells[i].writer) cells[i] = {make_stamp(kPast, 0, 0, 0), 0};

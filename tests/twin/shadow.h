@@ -32,6 +32,9 @@ struct Access {
 // Checks an access of n bytes against who was there before (race, uninitialised read), then records it.
 void touch(Cell* cells, size_t n, const Access& access);
 
+// Only checks: for memory that nobody uses afterwards.
+void check_last_use(const Cell* cells, size_t n, const Access& access);
+
 // After every stream has finished: who was there no longer matters, that it is written does.
 void settle(Cell* cells, size_t n);
 
