@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Writes tests/parity/goldens: tiny models with random bf16 weights, and what transformers makes of them in f32.
+
+Each folder is a Hugging Face folder (config.json, model.safetensors) with tokens.txt (one sequence a line) and
+expected.safetensors: logits, loss and the gradient of every parameter. Run it again only when a case is added:
+    python tests/parity/make_goldens.py
+"""
+import copy
+import pathlib
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+BATCH, SEQUENCE, VOCABULARY = 2, 17, 97
+NO_ENDS = dict(bos_token_id=None, eos_token_id=None)
+LLAMA3 = dict(rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=16)
+CASES = {
+    "gpt2": GPT2LMHeadModel(
+        GPT2Config(n_layer=2, n_embd=16, n_head=2, n_positions=32, vocab_size=VOCABULARY, resid_pdrop=0.0,
+                   embd_pdrop=0.0, attn_pdrop=0.0, **NO_ENDS)),
+    # Grouped heads wider than the residual stream, head of its own.
+    "llama": LlamaForCausalLM(
+        LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, num_key_value_heads=2, head_dim=6,
+                    intermediate_size=40, max_position_embeddings=32, vocab_size=VOCABULARY, **NO_ENDS)),
+    # Biases, tied head, Llama-3 frequencies.
+    "llama_scaled": LlamaForCausalLM(
+        LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2, num_key_value_heads=1,
+                    intermediate_size=24, max_position_embeddings=128, vocab_size=VOCABULARY, attention_bias=True,
+                    mlp_bias=True, tie_word_embeddings=True, rope_parameters=LLAMA3, **NO_ENDS)),
+}
+
+
+def randomise(model, generator):
+    """Weights far from their initial symmetry, so that nothing is close to zero or one by itself; exact in bf16."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            noise = torch.randn(p.shape, generator=generator) * 0.25
+            p.copy_((noise + (1.0 if "norm" in name or ".ln_" in name and "weight" in name else 0.0)).bfloat16())
+
+
+def main():
+    root = pathlib.Path(__file__).parent / "goldens"
+    generator = torch.Generator().manual_seed(7)
+    torch.use_deterministic_algorithms(True)
+    for name, model in CASES.items():
+        folder = root / name
+        randomise(model, generator)
+        copy.deepcopy(model).bfloat16().save_pretrained(folder)  # a copy, because buffers lose precision as well
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        ids = torch.randint(0, VOCABULARY, (BATCH, SEQUENCE), generator=generator)
+        (folder / "tokens.txt").write_text("".join(" ".join(map(str, row)) + "\n" for row in ids.tolist()))
+        output = model(input_ids=ids, labels=ids)
+        output.loss.backward()
+        expected = {"logits": output.logits.detach(), "loss": output.loss.detach()}
+        expected |= {n: p.grad for n, p in model.named_parameters()}
+        save_file({n: t.contiguous() for n, t in expected.items()}, folder / "expected.safetensors")
+        print(f"{name}: loss {output.loss.item():.6f}, transformers {transformers.__version__}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+// DeepFlow against PyTorch: the goldens beside this file hold what transformers made of the same weights and tokens.
+
+#include "checkpoint/hf_folder_writer.h"
+#include "checkpoint/safetensors.h"
+#include "engine/prepare.h"
+#include "engine/session.h"
+#include "launch/probe.h"
+#include "parallel/self_communicator.h"
+#include "tests/checkpoint/scratch_folder.h"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <vector>
+
+namespace deepflow {
+namespace {
+
+using testing::ScratchFolder;
+
+std::string golden(const std::string& name) { return std::string(DEEPFLOW_PARITY_GOLDENS) + "/" + name; }
+
+RunOptions options_of(const std::string& folder, const std::string& precision) {
+  RunOptions options;
+  options.model.init_from = folder;
+  options.train.precision = precision;
+  options.train.threads = 2;
+  complete_model(options, nullptr, nullptr);
+  return options;
+}
+
+std::vector<float> content(const SafetensorsFile& file, const std::string& name) {
+  const SafetensorsEntry* entry = file.find(name);
+  EXPECT_NE(entry, nullptr) << name;
+  if (!entry || entry->dtype() != DType::kF32) return {};
+  std::vector<float> values(static_cast<size_t>(entry->end - entry->begin) / sizeof(float));
+  file.read(*entry, 0, values.data(), values.size() * sizeof(float));
+  return values;
+}
+
+// Norm of the difference over the norm of what is expected.
+double relative_error(const std::vector<float>& values, const std::vector<float>& expected) {
+  EXPECT_EQ(values.size(), expected.size());
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < std::min(values.size(), expected.size()); ++i) {
+    const double d = static_cast<double>(values[i]) - static_cast<double>(expected[i]);
+    difference += d * d;
+    norm += static_cast<double>(expected[i]) * static_cast<double>(expected[i]);
+  }
+  EXPECT_GT(norm, 0);
+  return std::sqrt(difference / norm);
+}
+
+class Parity : public ::testing::TestWithParam<std::string> {
+ protected:
+  // Everything that transformers wrote must be there, within `tolerance`.
+  void expect_parity(const std::string& folder, const RunOptions& options, double tolerance) {
+    const ScratchFolder scratch;
+    probe(options, {golden(GetParam()) + "/tokens.txt", scratch / "out.safetensors", true});
+    const SafetensorsFile got(scratch / "out.safetensors"), expected(golden(GetParam()) + "/expected.safetensors");
+    EXPECT_EQ(got.entries().size(), expected.entries().size());
+    for (const SafetensorsEntry& entry : expected.entries()) {
+      const SafetensorsEntry* ours = got.find(entry.name);
+      ASSERT_NE(ours, nullptr) << entry.name;
+      EXPECT_EQ(ours->shape, entry.shape) << entry.name;
+      EXPECT_LT(relative_error(content(got, entry.name), content(expected, entry.name)), tolerance)
+          << folder << " " << entry.name;
+    }
+  }
+};
+
+TEST_P(Parity, LossLogitsAndEveryGradientInF32) {
+  expect_parity(GetParam(), options_of(golden(GetParam()), "f32"), 1e-5);
+}
+
+TEST_P(Parity, GradientsAreTheSameWhenBlocksAreRecomputed) {
+  RunOptions options = options_of(golden(GetParam()), "f32");
+  options.model.recompute = Recompute::kFull;
+  expect_parity(GetParam(), options, 1e-5);
+}
+
+TEST_P(Parity, Bf16StaysNear) { expect_parity(GetParam(), options_of(golden(GetParam()), "bf16"), 0.05); }
+
+TEST_P(Parity, FolderSurvivesARoundTrip) {
+  const ScratchFolder scratch;
+  const RunOptions options = options_of(golden(GetParam()), "f32");
+  const auto comm = make_self_communicator("test");
+  Session session(options.model, session_options(options, 1), *comm, {});
+  set_initial_values(session, options);
+  const auto value = [&](const Parameter& p) { return session.store().master(p); };
+  HfFolderOptions how;
+  how.dtype = DType::kBF16;
+  write_hf_folder(session.runtime(), scratch / "out", options.model.config().to_hf(),
+                  session.model().hugging_face_names(), session.registry(), value, how);
+  const SafetensorsFile before(golden(GetParam()) + "/model.safetensors"), after(scratch / "out/model.safetensors");
+  ASSERT_EQ(before.entries().size(), after.entries().size());
+  for (const SafetensorsEntry& entry : before.entries()) {
+    const SafetensorsEntry* ours = after.find(entry.name);
+    ASSERT_NE(ours, nullptr) << entry.name;
+    ASSERT_EQ(ours->shape, entry.shape) << entry.name;
+    std::string a(static_cast<size_t>(entry.end - entry.begin), '\0'), b = a;
+    before.read(entry, 0, a.data(), a.size());
+    after.read(*ours, 0, b.data(), b.size());
+    EXPECT_EQ(a, b) << entry.name;
+  }
+  expect_parity("round trip", options_of(scratch / "out", "f32"), 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, Parity, ::testing::Values("gpt2", "llama", "llama_scaled"),
+                         [](const auto& test) { return test.param; });
+
+}  // namespace
+}  // namespace deepflow
