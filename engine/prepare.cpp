@@ -29,6 +29,10 @@ std::unique_ptr<Tokenizer> open_tokenizer(const DataOptions& data) {
   return data.tokenizer.empty() ? nullptr : load_tokenizer(data.tokenizer);
 }
 
+std::unique_ptr<Tokenizer> open_model_tokenizer(const std::string& model_folder) {
+  return std::filesystem::exists(model_folder + "/tokenizer.json") ? load_tokenizer(model_folder) : nullptr;
+}
+
 void complete_model(RunOptions& options, const Tokenizer* tokenizer, const OptionGroup* keys) {
   if (!options.model.init_from.empty()) {
     const HfFolder folder(options.model.init_from);
@@ -43,8 +47,8 @@ void set_initial_values(Session& session, const RunOptions& options) {
     return;
   }
   const HfFolder folder(options.model.init_from);
-  folder.load(session.runtime(), session.registry(), session.model().hugging_face_names(),
-              [&](Parameter& p) { return session.store().master(p); });
+  folder.load(session.runtime(), session.model().hugging_face_names(), session.registry(),
+              [&](const Parameter& p) { return session.store().master(p); });
   session.store().state_written();
 }
 

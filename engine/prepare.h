@@ -12,6 +12,8 @@ namespace deepflow {
 
 // The tokenizer that the recipe names; null when it names none.
 std::unique_ptr<Tokenizer> open_tokenizer(const DataOptions& data);
+// The one that lies beside a model's weights; null when there is none.
+std::unique_ptr<Tokenizer> open_model_tokenizer(const std::string& model_folder);
 
 // Completes the model's options from init_from, the tokenizer or the stores, and the data's sequence length.
 // `keys`: the whole recipe's, for messages; may be null. Throws ConfigError.

@@ -3,11 +3,14 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "launch/cli_environment.h"
+#include "launch/command_data.h"
+#include "launch/command_eval.h"
+#include "launch/command_generate.h"
+#include "launch/command_probe.h"
 #include "launch/command_recipe.h"
+#include "launch/command_train.h"
 
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <new>
 #include <vector>
 
@@ -16,7 +19,7 @@ namespace {
 
 // Every command, in the order of `deepflow --help`.
 constexpr void (*kCommands[])(Cli&) = {
-    add_recipe_command,
+    add_train_command, add_eval_command, add_generate_command, add_probe_command, add_data_command, add_recipe_command,
 };
 
 // The innermost command that was named on the line.
@@ -115,7 +118,8 @@ int Cli::run(int argc, char** argv) {
 
 int Cli::run_chosen() {
   const int exit_code = chosen_();
-  if (std::fflush(stdout) != 0) throw StorageError("standard output cannot be written: {}", std::strerror(errno));
+  const bool flushed = std::fflush(stdout) == 0;
+  if (!flushed || std::ferror(stdout)) throw StorageError("standard output cannot be written; is its disk full?");
   return exit_code;
 }
 

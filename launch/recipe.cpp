@@ -5,7 +5,7 @@
 
 namespace deepflow {
 
-Recipe::Recipe() {}
+Recipe::Recipe() { declare(keys, *this); }
 
 std::string Recipe::resolved(bool comments) const { return to_yaml(keys.write(), comments); }
 

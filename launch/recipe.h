@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/option.h"
+#include "engine/run_options.h"
 
 #include <memory>
 #include <string>
@@ -8,12 +9,11 @@
 
 namespace deepflow {
 
-// Everything that a run is told. A section is one member here and one line in the constructor; what its keys mean
-// stands beside its own struct, in the folder that it configures.
-struct Recipe {
+// A recipe file as it was read: every section (engine/run_options.h) and the keys that filled it.
+struct Recipe : RunOptions {
   Recipe();  // the defaults; required keys are empty
 
-  OptionGroup keys;  // of the members above: where each was given, for messages. Does not outlive this object.
+  OptionGroup keys;  // of the sections: where each was given, for messages. Does not outlive this object.
 
   // The recipe as YAML with every key, which read_recipe reads back as the same recipe; saved with each run.
   std::string resolved(bool comments) const;

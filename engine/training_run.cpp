@@ -1,0 +1,182 @@
+#include "engine/training_run.h"
+
+#include "checkpoint/hf_folder_writer.h"
+#include "core/durable_file.h"
+#include "core/error.h"
+#include "core/option_text.h"
+#include "core/option_yaml.h"
+#include "data/loader.h"
+#include "engine/gemm_peak.h"
+#include "engine/prepare.h"
+#include "engine/run_report.h"
+#include "engine/run_trace.h"
+#include "parallel/mesh.h"
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+
+namespace deepflow {
+namespace {
+
+constexpr double kPeakSeconds = 0.03;
+
+void make_run_folder(const std::string& dir) {
+  std::error_code error;
+  std::filesystem::create_directories(dir, error);
+  if (error) throw StorageError("run.dir: {} cannot be created: {}", dir, error.message());
+}
+
+std::string millions(int64_t n) { return short_count(static_cast<double>(n)); }
+
+double total_gemm_rate(Session& session, DType dtype, Communicator& comm) {
+  const double mine = measure_gemm_peak(session.runtime(), dtype, kPeakSeconds);
+  return sum_doubles(comm, std::span(&mine, 1), "GEMM rate").front();
+}
+
+// One run, taken apart into its stages.
+class Run {
+ public:
+  Run(RunOptions& options, const OptionGroup& keys, World& world)
+      : options_(options),
+        world_(world),
+        tokenizer_(open_tokenizer(options.data)),
+        mesh_(world.all(), layout_of(options.parallel, world.size())),
+        comm_(mesh_.along("dp")) {
+    complete_model(options_, tokenizer_.get(), &keys);
+    session_ = std::make_unique<Session>(options_.model, session_options(options_, world.ranks_on_host()), comm_,
+                                         mesh_.coord());
+    world_.record_spans(&session_->runtime().trace());
+    open_data();
+    set_initial_values(*session_, options_);
+    trainer_ = std::make_unique<Trainer>(session_->machine(), options_.train, options_.optim, options_.parallel.zero,
+                                         *loader_);
+    gemm_rate_ = total_gemm_rate(*session_, session_->store().compute(), comm_);
+    if (is_first()) {
+      make_run_folder(options_.run.dir);
+      write_file_durably(options_.run.dir + "/recipe.yaml", to_yaml(keys.write(), false));
+    }
+  }
+  ~Run() { world_.record_spans(nullptr); }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+
+  TrainingResult train() {
+    RunReport report(options_, is_first(), gemm_rate_, flops_per_token());
+    introduce(report);
+    RunTrace trace(session_->runtime().trace(), comm_, options_.log.trace_from, options_.log.trace_steps,
+                   options_.run.dir + "/trace.json");
+    TrainingResult result;
+    result.before = evaluate_at(0, report);
+    for (int64_t step = 1; step <= options_.train.steps; ++step) {
+      trace.before_step(step);
+      report.step(trainer_->step());
+      trace.after_step(step);
+      const bool last = step == options_.train.steps;
+      if (last || (options_.train.eval_every > 0 && step % options_.train.eval_every == 0))
+        result.after = evaluate_at(step, report);
+    }
+    report.finish();
+    result.model_folder = save_model();
+    if (is_first()) conclude(report, result);
+    return result;
+  }
+
+ private:
+  bool is_first() const { return world_.rank() == 0; }
+
+  void open_data() {
+    const int64_t vocabulary = session_->model().shape().vocabulary;
+    const std::string digest = tokenizer_ ? tokenizer_->digest() : "";
+    samples_ = open_train_samples(options_.data, digest, vocabulary);
+    heldout_ = open_heldout(options_.data, digest, vocabulary);
+    LoaderOptions loader;
+    loader.global_batch = options_.train.global_batch;
+    loader.rank = comm_.rank();
+    loader.size = comm_.size();
+    loader.prefetch = options_.data.prefetch;
+    loader_ = std::make_unique<Loader>(samples_, loader);
+  }
+
+  double flops_per_token() {
+    return training_flops_per_token(session_->model().shape(), session_->registry(), options_.data.sequence);
+  }
+
+  std::optional<Evaluation> evaluate_at(int64_t step, RunReport& report) {
+    if (!heldout_) return std::nullopt;
+    Machine machine = session_->machine();
+    const Evaluation e = evaluate(machine, *heldout_, options_.train.eval_windows, options_.train.seed);
+    report.evaluation(step, e);
+    return e;
+  }
+
+  // The weights are the same on every rank of the batch axes: one writes.
+  std::string save_model() {
+    const std::string folder = options_.run.dir + "/model";
+    session_->store().wait_for_masters(session_->machine().stream);
+    if (is_first()) {
+      HfFolderOptions how;
+      if (tokenizer_ && tokenizer_->eos() != kNoToken) how.end_of_text = tokenizer_->eos();
+      write_hf_folder(
+          session_->runtime(), folder, options_.model.config().to_hf(), session_->model().hugging_face_names(),
+          session_->registry(), [&](const Parameter& p) { return session_->store().master(p); }, how);
+      if (tokenizer_) save_tokenizer(*tokenizer_, folder);
+    }
+    comm_.barrier("model saved")->wait_host();
+    return folder;
+  }
+
+  void introduce(RunReport& report) {
+    Session& s = *session_;
+    const Runtime& rt = s.runtime();
+    int64_t head_only = s.registry().num_elements();
+    for (const Parameter& p : s.registry().parameters())
+      if (p.spec.role == Role::kEmbedding) head_only -= p.spec.shape.num_elements();
+    report.say(fmt::format("DeepFlow {}  {} rank{}  {}  | cpu {}, {} thread{} a rank, {:.0f} GFLOP/s {} GEMM measured",
+                           DEEPFLOW_VERSION, world_.size(), world_.size() > 1 ? "s" : "", mesh_.describe(),
+                           name_of(rt.isa()), rt.pool().size(), rt.pool().size() > 1 ? "s" : "", gemm_rate_ * 1e-9,
+                           options_.train.precision));
+    report.say(fmt::format("model    {} {} parameters ({} without embeddings)   {:.2f} GB a rank so far",
+                           options_.model.family, millions(s.registry().num_elements()), millions(head_only),
+                           static_cast<double>(s.runtime().memory().stats().in_use) * 1e-9));
+    report.say(fmt::format("data     {} tokens train{}{}", millions(samples_->num_tokens()),
+                           heldout_ ? fmt::format(", {} held out", millions(heldout_->store().num_tokens())) : "",
+                           tokenizer_ ? fmt::format(", tokenizer {} (digest {})", tokenizer_->vocabulary_size(),
+                                                    tokenizer_->digest().substr(0, 8))
+                                      : ""));
+    const int64_t passes = options_.train.global_batch / comm_.size() / trainer_->micro_batch();
+    report.say(fmt::format("batch    {} sequences x {} = {} tokens a step, {} micro-batch{} of {} a rank",
+                           options_.train.global_batch, options_.data.sequence,
+                           options_.train.global_batch * options_.data.sequence, passes, passes > 1 ? "es" : "",
+                           trainer_->micro_batch()));
+  }
+
+  void conclude(RunReport& report, const TrainingResult& result) {
+    if (result.after && result.after->bits_per_byte > 0)
+      report.say(fmt::format("held-out bits per byte {:.4f} -> {:.4f}", result.before->bits_per_byte,
+                             result.after->bits_per_byte));
+    report.say(fmt::format("model in {}, metrics in {}/metrics.jsonl, curve in {}/loss.svg", result.model_folder,
+                           options_.run.dir, options_.run.dir));
+    if (tokenizer_) report.say(fmt::format("next: deepflow generate {} --prompt \"...\"", options_.run.dir));
+  }
+
+  RunOptions& options_;
+  World& world_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  Mesh mesh_;
+  Communicator& comm_;
+  std::shared_ptr<const SampleSource> samples_;
+  std::unique_ptr<HeldOut> heldout_;
+  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<Session> session_;
+  std::unique_ptr<Trainer> trainer_;
+  double gemm_rate_ = 0;
+};
+
+}  // namespace
+
+TrainingResult run_training(RunOptions& options, const OptionGroup& keys, World& world) {
+  return Run(options, keys, world).train();
+}
+
+}  // namespace deepflow

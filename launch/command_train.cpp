@@ -1,0 +1,38 @@
+#include "launch/command_train.h"
+
+#include "engine/training_run.h"
+#include "launch/cli.h"
+#include "launch/recipe.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace deepflow {
+namespace {
+
+struct TrainArguments {
+  std::string recipe;
+  std::vector<std::string> overrides;
+};
+
+int train(const TrainArguments& arguments) {
+  const std::unique_ptr<Recipe> recipe = read_recipe(arguments.recipe, arguments.overrides);
+  return run_world(recipe->parallel.comm, [&](World& world) {
+    run_training(*recipe, recipe->keys, world);
+    return 0;
+  });
+}
+
+}  // namespace
+
+void add_train_command(Cli& cli) {
+  const auto arguments = std::make_shared<TrainArguments>();
+  CLI::App* command =
+      cli.add_command("train", "train a model as a recipe says", [arguments] { return train(*arguments); });
+  command->add_option("recipe", arguments->recipe, "recipe file (YAML)")->required()->type_name("FILE");
+  command->add_option("overrides", arguments->overrides, "key=value with the recipe's own keys (optim.lr=1e-3)")
+      ->type_name("KEY=VALUE");
+}
+
+}  // namespace deepflow

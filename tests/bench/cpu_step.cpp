@@ -1,0 +1,118 @@
+// Times training steps of one model on random tokens: forward, backward, clipping, AdamW, as the trainer does them.
+// Between steps it measures the packed GEMM rate of the same threads. Prints one JSON object.
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <vector>
+
+#include "core/option.h"
+#include "engine/gemm_peak.h"
+#include "engine/prepare.h"
+#include "engine/session.h"
+#include "engine/trainer.h"
+#include "parallel/self_communicator.h"
+
+namespace deepflow {
+namespace {
+
+double median(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
+}
+
+// Uniformly random tokens in memory, seen as a store.
+class RandomTokens final : public TokenStore {
+ public:
+  RandomTokens(int64_t count, int64_t vocabulary) : TokenStore("random tokens") {
+    num_tokens_ = count;
+    vocabulary_size_ = vocabulary;
+    digest_ = "random";
+    document_offsets_ = {0, count};
+  }
+  const char* format() const override { return "random"; }
+  void verify() const override {}
+
+ protected:
+  void read_tokens(int64_t first, std::span<int32_t> out) const override {
+    std::mt19937_64 rng(static_cast<uint64_t>(first));
+    for (int32_t& t : out) t = static_cast<int32_t>(rng() % static_cast<uint64_t>(vocabulary_size_));
+  }
+};
+
+int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int steps, const std::string& precision) {
+  RunOptions options;
+  OptionGroup keys;
+  declare(keys, options);
+  OptionValue tree = read_yaml_text("model: " + model_yaml, "--model");
+  keys.read(tree);
+  options.data.sequence = sequence;
+  options.train.precision = precision;
+  options.train.global_batch = batch;
+  options.train.steps = steps;
+  options.optim.lr = 3e-4;
+  options.model.fill_in(0, sequence, nullptr);
+  const int64_t vocabulary = options.model.config().shape().vocabulary;
+
+  const std::unique_ptr<Communicator> comm = make_self_communicator("bench");
+  Session session(options.model, session_options(options, 1), *comm, {});
+  session.store().initialise(1);
+  SampleOptions cut;
+  cut.sequence = sequence;
+  cut.shuffle = false;
+  auto source = std::make_shared<SampleSource>(
+      std::vector<WeightedStore>{{std::make_shared<RandomTokens>(int64_t{1} << 24, vocabulary), 1}}, cut);
+  LoaderOptions loading;
+  loading.global_batch = batch;
+  Loader loader(source, loading);
+  Trainer trainer(session.machine(), options.train, options.optim, 0, loader);
+
+  const DType dtype = dtype_from_name(precision);
+  std::vector<double> seconds, rates, losses;
+  for (int i = 0; i < steps; ++i) {
+    const StepReport r = trainer.step();
+    losses.push_back(r.loss);
+    if (i < 2) continue;
+    seconds.push_back(r.seconds);
+    rates.push_back(measure_gemm_peak(session.runtime(), dtype, 0.03));
+  }
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const ModelShape& shape = session.model().shape();
+  // 6 N T for the matrix products and the unmasked half of attention.
+  const double flops = static_cast<double>(batch * sequence) *
+                       (training_flops_per_token(shape, session.registry(), 0) +
+                        6.0 * static_cast<double>(shape.layers * shape.heads * shape.head_dim * (sequence + 1)));
+  const double step = median(seconds);
+  nlohmann::json out{{"seconds", step},
+                     {"tokens_per_s", static_cast<double>(batch * sequence) / step},
+                     {"gemm_gflops", median(rates) * 1e-9},
+                     {"gemm_share", flops / step / median(rates)},
+                     {"rss", usage.ru_maxrss * 1024.0},
+                     {"first_loss", losses.front()},
+                     {"last_loss", losses.back()}};
+  std::printf("%s\n", out.dump().c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace deepflow
+
+int main(int argc, char** argv) {
+  CLI::App app{"times training steps"};
+  std::string model, precision = "bf16";
+  int64_t batch = 4, sequence = 256;
+  int steps = 8;
+  app.add_option("--model", model, "the recipe's model section, YAML flow style")->required();
+  app.add_option("--batch", batch);
+  app.add_option("--sequence", sequence);
+  app.add_option("--steps", steps);
+  app.add_option("--precision", precision);
+  CLI11_PARSE(app, argc, argv);
+  return deepflow::run(model, batch, sequence, steps, precision);
+}
