@@ -116,7 +116,7 @@ TEST_F(Program, RecipeErrorsAreOneLineWithFileAndLine) {
 TEST_F(Program, AFullDiskIsAnError) {
   const Outcome outcome = run("recipe reference > /dev/full");
   EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_EQ(outcome.err, "deepflow: standard output cannot be written: No space left on device\n");
+  EXPECT_EQ(outcome.err, "deepflow: standard output cannot be written; is its disk full?\n");
 }
 
 TEST_F(Program, DebugAddsTheStack) {
