@@ -1,0 +1,126 @@
+#include "models/hf_config.h"
+
+#include "core/error.h"
+#include "models/gpt2/config.h"
+#include "models/llama/config.h"
+#include "models/registry.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace deepflow {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+template <class T>
+T read(const json& config) {
+  return dynamic_cast<const T&>(*model_config_from_hf(config, "dir/config.json"));
+}
+
+std::string error_of(const json& config) {
+  try {
+    model_config_from_hf(config, "dir/config.json");
+  } catch (const DataError& e) {
+    EXPECT_EQ(std::string(e.what()).rfind("dir/config.json: ", 0), 0u) << e.what();
+    return e.what();
+  }
+  return "";
+}
+
+json llama(const json& more = json::object()) {
+  json config = {{"model_type", "llama"},        {"num_hidden_layers", 2}, {"hidden_size", 32},
+                 {"num_attention_heads", 4},     {"vocab_size", 97},       {"intermediate_size", 56},
+                 {"max_position_embeddings", 64}};
+  config.update(more);
+  return config;
+}
+
+TEST(HfConfig, HasTheDefaultsOfTransformers) {
+  const auto gpt2 = read<Gpt2Config>({{"model_type", "gpt2"}});
+  EXPECT_EQ(gpt2.layers, 12);
+  EXPECT_EQ(gpt2.ffn, 3072);
+  EXPECT_EQ(gpt2.vocabulary, 50257);
+  EXPECT_TRUE(gpt2.tie_embeddings);
+  const auto small = read<LlamaConfig>(llama());
+  EXPECT_EQ(small.kv_heads, 4);
+  EXPECT_EQ(small.head_dim, 8);
+  EXPECT_FLOAT_EQ(small.norm_eps, 1e-6f);
+  EXPECT_FALSE(small.tie_embeddings);
+  EXPECT_FALSE(small.rope_scaling.has_value());
+}
+
+TEST(HfConfig, ReadsBothDialectsOfRotaryPositions) {
+  const json scaling = {{"rope_type", "llama3"},
+                        {"factor", 4.0},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 2.0},
+                        {"original_max_position_embeddings", 32}};
+  json parameters = scaling;
+  parameters["rope_theta"] = 500.0;
+  const auto v4 = read<LlamaConfig>(llama({{"rope_theta", 500}, {"rope_scaling", scaling}}));
+  const auto v5 = read<LlamaConfig>(llama({{"rope_parameters", parameters}}));
+  for (const LlamaConfig& config : {v4, v5}) {
+    EXPECT_EQ(config.rope_theta, 500);
+    ASSERT_TRUE(config.rope_scaling.has_value());
+    EXPECT_EQ(config.rope_scaling->factor, 4);
+    EXPECT_EQ(config.rope_scaling->high_freq_factor, 2);
+    EXPECT_EQ(config.rope_scaling->original_max_positions, 32);
+  }
+  const auto oldest = read<LlamaConfig>(llama({{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}}));
+  EXPECT_EQ(oldest.rope_scaling->kind, RopeScaling::Kind::kLinear);
+  EXPECT_EQ(oldest.rope_theta, 10000);
+  EXPECT_FALSE(read<LlamaConfig>(llama({{"rope_scaling", nullptr}})).rope_scaling.has_value());
+}
+
+TEST(HfConfig, SurvivesARoundTrip) {
+  const json scaling = {{"rope_type", "llama3"},
+                        {"factor", 8.0},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 4.0},
+                        {"original_max_position_embeddings", 16}};
+  for (const json& config :
+       {llama({{"rope_theta", 5e5}, {"rope_scaling", scaling}, {"head_dim", 6}, {"num_key_value_heads", 2}}),
+        llama({{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2}}}, {"tie_word_embeddings", true}}),
+        llama({{"attention_bias", true}, {"mlp_bias", true}, {"rms_norm_eps", 1e-5}}),
+        json({{"model_type", "gpt2"}, {"n_layer", 3}, {"activation_function", "gelu"}, {"n_inner", 100}})}) {
+    const json written = model_config_from_hf(config, "a")->to_hf();
+    EXPECT_EQ(model_config_from_hf(written, "b")->to_hf(), written);
+    for (const auto& [key, value] : config.items()) {
+      if (key != "rope_scaling" && !value.is_number_float()) {
+        EXPECT_EQ(written[key], value) << key;
+      }
+    }
+  }
+}
+
+TEST(HfConfig, RefusesWhatIsNotImplementedOrMakesNoSense) {
+  const struct {
+    json config;
+    std::string message;
+  } cases[] = {
+      {json::array(), "needs a JSON object"},
+      {json::object(), "model_type \"\" is no family"},
+      {{{"model_type", "mamba"}}, "model_type \"mamba\" is no family that is implemented; llama, gpt2 are"},
+      {{{"model_type", 5}}, "model_type needs text, got 5"},
+      {llama({{"hidden_act", "gelu"}}), "hidden_act gelu is not implemented"},
+      {llama({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}}}}), "rope_type yarn is not implemented"},
+      {llama({{"rope_scaling", {{"rope_type", "linear"}}}}), "factor needs to be at least 1"},
+      {llama({{"rope_scaling", 3}}), "rope_scaling needs an object, got 3"},
+      {llama({{"num_hidden_layers", -1}}), "num_hidden_layers needs to be at least 1, got -1"},
+      {llama({{"num_hidden_layers", 1.5}}), "num_hidden_layers needs a whole number, got 1.5"},
+      {llama({{"num_hidden_layers", "2"}}), "num_hidden_layers needs a whole number"},
+      {llama({{"hidden_size", uint64_t{1} << 63}}), "hidden_size is 9223372036854775808, more than"},
+      {llama({{"num_key_value_heads", 3}}), "kv_heads 3 does not divide 4 heads"},
+      {llama({{"tie_word_embeddings", "yes"}}), "tie_word_embeddings needs true or false"},
+      {{{"model_type", "gpt2"}, {"n_head", 7}}, "heads 7 does not divide 768 columns"},
+      {{{"model_type", "gpt2"}, {"activation_function", "relu"}}, "relu is not implemented"},
+      {{{"model_type", "gpt2"}, {"scale_attn_weights", false}}, "scale_attn_weights false is not implemented"},
+      {{{"model_type", "gpt2"}, {"add_cross_attention", true}}, "add_cross_attention true is not implemented"},
+  };
+  for (const auto& c : cases) EXPECT_THAT(error_of(c.config), HasSubstr(c.message)) << c.config;
+}
+
+}  // namespace
+}  // namespace deepflow

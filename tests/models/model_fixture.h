@@ -1,0 +1,94 @@
+#pragma once
+
+#include "kernels/ops/elementwise.h"
+#include "models/config.h"
+#include "parallel/resident_store.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace deepflow::testing {
+
+// A model with random weights in memory, and passes over random tokens.
+class TinyModel {
+ public:
+  explicit TinyModel(const ModelConfig& config, Recompute recompute = Recompute::kNone, DType compute = DType::kF32)
+      : model_(config.build(runtime_, registry_, recompute)) {
+    registry_.freeze({});
+    store_ = std::make_unique<ResidentStore>(runtime_, registry_, compute);
+    store_->initialise(3);
+  }
+
+  Runtime& runtime() { return runtime_; }
+  ParameterRegistry& registry() { return registry_; }
+  ResidentStore& store() { return *store_; }
+  CausalModel& model() { return *model_; }
+
+  // `count` sequences of `length` tokens at positions from `first_position` on.
+  ForwardContext context(int64_t count, int64_t length, int64_t first_position = 0) {
+    positions_.clear();
+    row_ids_.clear();
+    for (int64_t i = 0; i < count * length; ++i) {
+      positions_.push_back(static_cast<int32_t>(first_position + i % length));
+      row_ids_.push_back(i);
+    }
+    ForwardContext c{runtime_, *stream_, *store_};
+    c.compute = store_->compute();
+    c.rows.batch = count;
+    c.rows.sequence = length;
+    c.rows.positions = Tensor::wrap(positions_.data(), {count * length}, DType::kI32);
+    c.rows.row_ids = Tensor::wrap(row_ids_.data(), {count * length}, DType::kI64);
+    return c;
+  }
+
+  // Loss of a training step (dropout on); gradients are in the store afterwards.
+  float train_pass(std::vector<int32_t> tokens, int64_t count, int64_t step = 0) {
+    const auto rows = static_cast<int64_t>(tokens.size());
+    std::vector<int32_t> labels(tokens.begin() + 1, tokens.end());
+    labels.push_back(-1);
+    std::vector<float> weights(tokens.size(), 1.0f / static_cast<float>(rows));
+    Tape tape;
+    ForwardContext forward = context(count, rows / count);
+    forward.tape = &tape;
+    forward.training = true;
+    forward.seed = 11;
+    forward.step = step;
+    const LossResult result = model_->loss(forward, Tensor::wrap(tokens.data(), {rows}, DType::kI32),
+                                           Tensor::wrap(labels.data(), {rows}, DType::kI32),
+                                           Tensor::wrap(weights.data(), {rows}, DType::kF32));
+    store_->begin_step(1, nullptr);
+    BackwardContext backward{runtime_, *stream_, *store_,
+                             [this](Tensor& into, const Tensor& x) { add_into(runtime_, into, x); }};
+    Tensor seed = Tensor::empty(runtime_.memory(), {1}, DType::kF32);
+    fill(runtime_, seed, 1);
+    tape.root(result.loss, {seed, nullptr}, backward);
+    tape.backward(backward);
+    store_->finish_gradients(*stream_);
+    return *result.loss.value.data<float>();
+  }
+
+  std::vector<float> gradient(const std::string& name) {
+    const Tensor g = store_->gradient_of(*registry_.find(name));
+    return {g.data<float>(), g.data<float>() + g.num_elements()};
+  }
+
+ private:
+  Runtime runtime_{{.threads = 2}};
+  std::unique_ptr<Stream> stream_ = make_cpu_stream();
+  ParameterRegistry registry_;
+  std::unique_ptr<CausalModel> model_;
+  std::unique_ptr<ResidentStore> store_;
+  std::vector<int32_t> positions_;
+  std::vector<int64_t> row_ids_;
+};
+
+inline std::vector<int32_t> some_tokens(int64_t count, int64_t vocabulary) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>((i * i * 31 + i * 7 + 3) % vocabulary));
+  return tokens;
+}
+
+}  // namespace deepflow::testing

@@ -1,0 +1,210 @@
+#include "models/model.h"
+
+#include "core/error.h"
+#include "kernels/ops/attention.h"
+#include "models/gpt2/config.h"
+#include "models/llama/config.h"
+#include "tests/models/model_fixture.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+namespace deepflow {
+namespace {
+
+using testing::some_tokens;
+using testing::TinyModel;
+
+Gpt2Config gpt2() {
+  Gpt2Config c;
+  c.layers = 2, c.width = 32, c.heads = 4;
+  c.fill_in(61, 24);
+  return c;
+}
+
+LlamaConfig llama() {
+  LlamaConfig c;
+  c.layers = 2, c.width = 32, c.heads = 4, c.kv_heads = 2, c.head_dim = 12;
+  c.fill_in(61, 24);
+  return c;
+}
+
+// The parameters of a model without its values.
+struct Declared {
+  Runtime runtime{{.threads = 1}};
+  ParameterRegistry registry;
+  std::unique_ptr<CausalModel> model;
+  explicit Declared(const ModelConfig& config) : model(config.build(runtime, registry, Recompute::kNone)) {
+    registry.freeze({});
+  }
+};
+
+TEST(Gpt2, HasTheParametersOfTheSmallestPublishedModel) {
+  Gpt2Config c;
+  c.layers = 12, c.width = 768, c.heads = 12;
+  c.fill_in(50257, 1024);
+  const Declared declared(c);
+  EXPECT_EQ(declared.registry.num_elements(), 124439808);
+  // 6 N without the 1024 learned positions, and 12 L H K T.
+  EXPECT_DOUBLE_EQ(training_flops_per_token(declared.model->shape(), declared.registry, 256),
+                   6.0 * (124439808 - 1024 * 768) + 12.0 * 12 * 768 * 256);
+}
+
+TEST(Llama, HasTheParametersOfTheSmallestThirdGenerationModel) {
+  LlamaConfig c;  // Llama 3.2 1B
+  c.layers = 16, c.width = 2048, c.heads = 32, c.kv_heads = 8, c.ffn = 8192, c.tie_embeddings = true;
+  c.fill_in(128256, 64);
+  const Declared tied(c);
+  EXPECT_EQ(tied.registry.num_elements(), 1235814400);
+  c.tie_embeddings = false;
+  const Declared untied(c);
+  EXPECT_EQ(untied.registry.num_elements(), 1235814400 + 128256 * 2048);
+  // A head of its own is a product as the tied one was; the table that is only looked up is none.
+  EXPECT_EQ(training_flops_per_token(tied.model->shape(), tied.registry, 64),
+            training_flops_per_token(untied.model->shape(), untied.registry, 64));
+}
+
+TEST(Models, DeclareParametersInTheOrderOfTheForwardPass) {
+  const Declared declared(llama());
+  std::vector<std::string> names;
+  for (const Parameter& p : declared.registry.parameters()) names.push_back(p.spec.name);
+  const std::vector<std::string> first(names.begin(), names.begin() + 10);
+  EXPECT_THAT(
+      first, ::testing::ElementsAre("embedding.weight", "layers.0.attention_norm.weight", "layers.0.attention.q.weight",
+                                    "layers.0.attention.k.weight", "layers.0.attention.v.weight",
+                                    "layers.0.attention.out.weight", "layers.0.mlp_norm.weight",
+                                    "layers.0.mlp.gate.weight", "layers.0.mlp.up.weight", "layers.0.mlp.down.weight"));
+  EXPECT_EQ(names.back(), "head.weight");
+}
+
+TEST(Models, PackWhatOneProductReads) {
+  Declared declared(llama());
+  const Parameter* q = declared.registry.find("layers.1.attention.q.weight");
+  EXPECT_EQ(q->pack, declared.registry.find("layers.1.attention.v.weight")->pack);
+  EXPECT_EQ(q->pack->rows, (4 + 2 + 2) * 12);
+  EXPECT_EQ(declared.registry.find("layers.1.mlp.gate.weight")->pack,
+            declared.registry.find("layers.1.mlp.up.weight")->pack);
+}
+
+TEST(Models, NameMapsCoverEveryParameterOnce) {
+  Gpt2Config untied = gpt2();
+  untied.tie_embeddings = false;
+  LlamaConfig biased = llama();
+  biased.attention_bias = biased.mlp_bias = biased.tie_embeddings = true;
+  const Gpt2Config plain_gpt2 = gpt2();
+  const LlamaConfig plain_llama = llama();
+  for (const ModelConfig* config :
+       std::initializer_list<const ModelConfig*>{&untied, &biased, &plain_gpt2, &plain_llama}) {
+    const Declared declared(*config);
+    std::multiset<std::string> mapped, existing;
+    for (const NameMapEntry& entry : declared.model->hugging_face_names().map)
+      mapped.insert(entry.logical.begin(), entry.logical.end());
+    for (const Parameter& p : declared.registry.parameters()) existing.insert(p.spec.name);
+    EXPECT_EQ(mapped, existing) << config->family();
+  }
+}
+
+TEST(Models, ShrinkInitialWeightsThatJoinTheResidualStream) {
+  LlamaConfig c = llama();
+  c.width = 128, c.ffn = 512, c.layers = 8;
+  TinyModel model(c);
+  const auto stddev = [&](const std::string& name) {
+    const Tensor t = model.store().master(*model.registry().find(name));
+    return std::sqrt(sum_squares(model.runtime(), t) / static_cast<double>(t.num_elements()));
+  };
+  EXPECT_NEAR(stddev("layers.3.mlp.up.weight"), 0.02, 0.001);
+  EXPECT_NEAR(stddev("layers.3.mlp.down.weight"), 0.02 / 4, 0.0003);
+  EXPECT_EQ(stddev("layers.3.mlp_norm.weight"), 1);
+}
+
+TEST(Models, RefuseSequencesLongerThanTheirPositions) {
+  TinyModel model(gpt2());
+  std::vector<int32_t> tokens = some_tokens(25, 61);
+  ForwardContext context = model.context(1, 25);
+  EXPECT_THROW(model.model().logits(context, Tensor::wrap(tokens.data(), {25}, DType::kI32)), ConfigError);
+}
+
+TEST(Models, RefuseTokensOutsideTheVocabulary) {
+  TinyModel model(llama());
+  std::vector<int32_t> tokens = {1, 61};
+  ForwardContext context = model.context(1, 2);
+  EXPECT_THROW(model.model().logits(context, Tensor::wrap(tokens.data(), {2}, DType::kI32)), DataError);
+}
+
+TEST(Models, BeginNearAUniformGuess) {
+  TinyModel a(gpt2()), b(llama());
+  EXPECT_NEAR(a.train_pass(some_tokens(48, 61), 2) / (47.0f / 48.0f), std::log(61.0f), 0.1);
+  EXPECT_NEAR(b.train_pass(some_tokens(48, 61), 2) / (47.0f / 48.0f), std::log(61.0f), 0.1);
+}
+
+void expect_same_gradients(TinyModel& a, TinyModel& b, float tolerance) {
+  for (const Parameter& p : a.registry().parameters()) {
+    const std::vector<float> x = a.gradient(p.spec.name), y = b.gradient(p.spec.name);
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(x[i], y[i], tolerance) << p.spec.name << " " << i;
+  }
+}
+
+TEST(Models, RecomputedBlocksGiveTheSameBits) {
+  Gpt2Config with_dropout = gpt2();
+  with_dropout.dropout = 0.3f;
+  const LlamaConfig plain = llama();
+  for (const ModelConfig* config : std::initializer_list<const ModelConfig*>{&with_dropout, &plain}) {
+    TinyModel kept(*config), recomputed(*config, Recompute::kFull);
+    EXPECT_EQ(kept.train_pass(some_tokens(48, 61), 2), recomputed.train_pass(some_tokens(48, 61), 2));
+    expect_same_gradients(kept, recomputed, 0);
+  }
+}
+
+TEST(Gpt2, DropsOutByStepAndOnlyInTraining) {
+  Gpt2Config c = gpt2();
+  TinyModel plain(c);
+  c.dropout = 0.3f;
+  TinyModel dropping(c);
+  const std::vector<int32_t> tokens = some_tokens(24, 61);
+  const float without = plain.train_pass(tokens, 1), first = dropping.train_pass(tokens, 1, 1);
+  EXPECT_NE(first, without);
+  EXPECT_NE(first, dropping.train_pass(tokens, 1, 2));
+  EXPECT_EQ(first, dropping.train_pass(tokens, 1, 1));
+  std::vector<int32_t> ids = tokens;
+  ForwardContext a = plain.context(1, 24), b = dropping.context(1, 24);
+  const Tensor x = plain.model().logits(a, Tensor::wrap(ids.data(), {24}, DType::kI32));
+  const Tensor y = dropping.model().logits(b, Tensor::wrap(ids.data(), {24}, DType::kI32));
+  for (int64_t i = 0; i < 24; ++i) EXPECT_EQ(x.data<float>()[i * x.ld()], y.data<float>()[i * y.ld()]);
+}
+
+TEST(Models, CachedDecodingGivesTheLogitsOfTheWholeSequence) {
+  constexpr int64_t kCount = 2, kLength = 13, kPrompt = 6;
+  const Gpt2Config a = gpt2();
+  const LlamaConfig b = llama();
+  for (const ModelConfig* config : std::initializer_list<const ModelConfig*>{&a, &b}) {
+    TinyModel tiny(*config);
+    std::vector<int32_t> tokens = some_tokens(kCount * kLength, 61);
+    ForwardContext whole = tiny.context(kCount, kLength);
+    const Tensor expected = tiny.model().logits(whole, Tensor::wrap(tokens.data(), {kCount * kLength}, DType::kI32));
+    const ModelShape& shape = tiny.model().shape();
+    KeyValueCache cache(tiny.runtime(), static_cast<int>(shape.layers), kCount, kLength, shape.kv_width, DType::kF32);
+    for (int64_t begin = 0; begin < kLength;) {
+      const int64_t n = begin == 0 ? kPrompt : 1;
+      std::vector<int32_t> part;
+      for (int64_t s = 0; s < kCount; ++s)
+        for (int64_t i = 0; i < n; ++i) part.push_back(tokens[static_cast<size_t>(s * kLength + begin + i)]);
+      ForwardContext context = tiny.context(kCount, n, begin);
+      context.cache = &cache;
+      const Tensor got = tiny.model().logits(context, Tensor::wrap(part.data(), {kCount * n}, DType::kI32));
+      cache.advance(n);
+      for (int64_t s = 0; s < kCount; ++s)
+        for (int64_t i = 0; i < n; ++i)
+          for (int64_t v = 0; v < 61; ++v)
+            ASSERT_NEAR(got.data<float>()[(s * n + i) * got.ld() + v],
+                        expected.data<float>()[(s * kLength + begin + i) * expected.ld() + v], 1e-5)
+                << config->family() << " token " << begin + i;
+      begin += n;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deepflow
