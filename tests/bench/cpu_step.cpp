@@ -1,22 +1,23 @@
 // Times training steps of one model on random tokens: forward, backward, clipping, AdamW, as the trainer does them.
 // Between steps it measures the packed GEMM rate of the same threads. Prints one JSON object.
-#include <sys/resource.h>
-
-#include <CLI/CLI.hpp>
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <memory>
-#include <nlohmann/json.hpp>
-#include <random>
-#include <vector>
-
 #include "core/option.h"
+#include "core/option_yaml.h"
 #include "engine/gemm_peak.h"
 #include "engine/prepare.h"
 #include "engine/session.h"
 #include "engine/trainer.h"
 #include "parallel/self_communicator.h"
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <vector>
 
 namespace deepflow {
 namespace {
@@ -45,23 +46,24 @@ class RandomTokens final : public TokenStore {
   }
 };
 
-int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int steps, const std::string& precision) {
+int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int steps, const std::string& precision,
+        int threads) {
   RunOptions options;
   OptionGroup keys;
   declare(keys, options);
-  OptionValue tree = read_yaml_text("model: " + model_yaml, "--model");
+  OptionValue tree = parse_yaml("model: " + model_yaml, "--model");
   keys.read(tree);
   options.data.sequence = sequence;
   options.train.precision = precision;
+  options.train.threads = threads;
   options.train.global_batch = batch;
   options.train.steps = steps;
   options.optim.lr = 3e-4;
   options.model.fill_in(0, sequence, nullptr);
-  const int64_t vocabulary = options.model.config().shape().vocabulary;
-
   const std::unique_ptr<Communicator> comm = make_self_communicator("bench");
   Session session(options.model, session_options(options, 1), *comm, {});
   session.store().initialise(1);
+  const int64_t vocabulary = session.model().shape().vocabulary;
   SampleOptions cut;
   cut.sequence = sequence;
   cut.shuffle = false;
@@ -107,12 +109,13 @@ int main(int argc, char** argv) {
   CLI::App app{"times training steps"};
   std::string model, precision = "bf16";
   int64_t batch = 4, sequence = 256;
-  int steps = 8;
+  int steps = 8, threads = 0;
   app.add_option("--model", model, "the recipe's model section, YAML flow style")->required();
   app.add_option("--batch", batch);
   app.add_option("--sequence", sequence);
   app.add_option("--steps", steps);
   app.add_option("--precision", precision);
+  app.add_option("--threads", threads);
   CLI11_PARSE(app, argc, argv);
-  return deepflow::run(model, batch, sequence, steps, precision);
+  return deepflow::run(model, batch, sequence, steps, precision, threads);
 }

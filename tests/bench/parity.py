@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+# bench: loss, logits, gradients, folders and loss curves against PyTorch and transformers with the same weights and data
+import logging
+import pathlib
+import tempfile
+import warnings
+
+import bench_tools as tools
+import parity_curve
+import parity_models
+import torch
+import transformers
+from safetensors.torch import load_file
+
+RECIPE = """
+model: {{init_from: {init}}}
+data: {{train: {store}, sequence: 32, tokenizer: byte}}
+train: {{steps: 0, global_batch: 1, precision: f32}}
+run: {{dir: {out}}}
+"""
+
+
+def relative(value, expected):
+    return ((value - expected).norm() / expected.norm()).item()
+
+
+def probe(build, folder, tokens, precision):
+    out = folder / f"probe_{precision}.safetensors"
+    tools.run([f"{build}/deepflow", "probe", "--init", folder, "--tokens", tokens, "--grads", "--out", out, "--precision",
+               precision])
+    return load_file(out)
+
+
+def compare(build, folder, case, ids):
+    """Largest relative differences of f32 loss, logits and gradients, and of bf16 logits for information."""
+    tokens = folder / "tokens.txt"
+    tokens.write_text("".join(" ".join(map(str, row)) + "\n" for row in ids.tolist()))
+    model = case.model.float()
+    model.zero_grad()
+    output = model(input_ids=ids, labels=ids)
+    output.loss.backward()
+    ours = probe(build, folder, tokens, "f32")
+    missing = {name for name, _ in model.named_parameters()} ^ (set(ours) - {"logits", "loss"})
+    assert not missing, f"{case.name}: {missing}"
+    gradients = {name: relative(ours[name], p.grad) for name, p in model.named_parameters()}
+    worst = max(gradients, key=gradients.get)
+    return {"loss": abs(ours["loss"].item() - output.loss.item()) / output.loss.item(),
+            "logits": relative(ours["logits"], output.logits.detach()),
+            "grad": gradients[worst], "worst": worst,
+            "bf16": relative(probe(build, folder, tokens, "bf16")["logits"], output.logits.detach())}
+
+
+class Complaints(logging.Handler):
+    """What transformers logs or warns while a folder is loaded."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.texts = []
+
+    def emit(self, record):
+        self.texts.append(record.getMessage())
+
+
+def round_trip(build, folder, store, case):
+    """transformers -> DeepFlow -> transformers: every tensor equal, nothing missing, no warning."""
+    out = folder / "run"
+    (folder / "recipe.yaml").write_text(RECIPE.format(init=folder, store=store, out=out))
+    tools.run([f"{build}/deepflow", "train", folder / "recipe.yaml"])
+    complaints = Complaints()
+    logger = logging.getLogger("transformers")
+    logger.addHandler(complaints)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(out / "model", output_loading_info=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(out / "model")
+    logger.removeHandler(complaints)
+    complaints.texts += [str(w.message) for w in caught if "transformers" in str(w.filename)]
+    assert not complaints.texts, f"{case.name}: {complaints.texts}"
+    assert not any(info.values()), f"{case.name}: {info}"
+    assert tokenizer.decode(tokenizer("Ocean, n.")["input_ids"]) == "Ocean, n.", case.name
+    theirs, again = case.model.state_dict(), model.state_dict()
+    assert theirs.keys() == again.keys(), case.name
+    for name, tensor in theirs.items():
+        assert torch.equal(tensor.float(), again[name].float()), f"{case.name}: {name}"
+    ids = torch.arange(16).view(1, 16)
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, case.model.float()(ids).logits), f"{case.name}: configuration"
+
+
+def main():
+    args = tools.arguments(("--steps", dict(type=int, default=200)))
+    transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(0)
+    rows, figures = [], {"max_rel_loss": 0.0, "max_rel_logits": 0.0, "max_rel_grad": 0.0}
+    with tempfile.TemporaryDirectory() as name:
+        root = pathlib.Path(name)
+        store = parity_curve.make_store(args.build, root)
+        for case in parity_models.cases():
+            folder = root / case.name
+            case.save(folder)
+            ids = torch.randint(0, case.model.config.vocab_size, (case.batch, case.sequence))
+            result = compare(args.build, folder, case, ids)
+            round_trip(args.build, folder, store, case)
+            for key in ("loss", "logits", "grad"):
+                figures[f"max_rel_{key}"] = max(figures[f"max_rel_{key}"], result[key])
+            rows.append([case.name, result["loss"], result["logits"], result["grad"], result["worst"], result["bf16"]])
+        tools.print_table(["model", "loss", "logits", "gradient", "the worst", "bf16 logits"], rows)
+        print(f"{len(rows)} folders went through DeepFlow and back: equal tensors, no warning\n")
+        figures |= parity_curve.compare(args.build, root, store, args.steps)
+    tools.finish(figures)
+
+
+if __name__ == "__main__":
+    main()

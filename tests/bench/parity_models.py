@@ -1,0 +1,77 @@
+"""Random models of both families for parity.py: tiny ones with every variant, and ones of a moderate size."""
+import copy
+import dataclasses
+import json
+import pathlib
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+LLAMA3 = dict(rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=16)
+
+
+@dataclasses.dataclass
+class Case:
+    name: str
+    model: torch.nn.Module
+    batch: int = 2
+    sequence: int = 17
+    dtype: torch.dtype = torch.float32
+    shard_size: str = "5GB"
+    dialect: int = 5  # of config.json: that of transformers 4 or 5
+    bare: bool = False  # names without "transformer." or "model."
+
+    def save(self, folder: pathlib.Path):
+        body = self.model.base_model if self.bare else self.model
+        copy.deepcopy(body).to(self.dtype).save_pretrained(folder, max_shard_size=self.shard_size)
+        if self.dialect == 4:
+            path = folder / "config.json"
+            config = json.loads(path.read_text())
+            rope = config.pop("rope_parameters")
+            config["rope_theta"] = rope.pop("rope_theta")
+            config["rope_scaling"] = None if rope["rope_type"] == "default" else rope
+            config["torch_dtype"] = config.pop("dtype")
+            path.write_text(json.dumps(config))
+
+
+def randomise(model, dtype, scale):
+    """Weights away from their initial symmetry; values that `dtype` holds exactly."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            gain = "norm" in name or (".ln_" in name and name.endswith("weight"))
+            p.copy_((torch.randn_like(p) * (0.1 if gain else scale) + (1.0 if gain else 0.0)).to(dtype))
+    return model
+
+
+def gpt2(layers=2, width=32, heads=4, positions=64, vocabulary=257, **more):
+    return GPT2LMHeadModel(
+        GPT2Config(n_layer=layers, n_embd=width, n_head=heads, n_positions=positions, vocab_size=vocabulary,
+                   resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None, **more))
+
+
+def llama(layers=2, width=32, heads=4, kv_heads=4, ffn=56, positions=64, vocabulary=257, **more):
+    return LlamaForCausalLM(
+        LlamaConfig(num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads,
+                    num_key_value_heads=kv_heads, intermediate_size=ffn, max_position_embeddings=positions,
+                    vocab_size=vocabulary, bos_token_id=None, eos_token_id=None, **more))
+
+
+def cases():
+    biased = dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True)
+    made = [
+        Case("gpt2", gpt2()),
+        Case("gpt2_untied_exact_gelu", gpt2(tie_word_embeddings=False, activation_function="gelu", n_inner=80)),
+        Case("gpt2_bf16_shards_bare", gpt2(), dtype=torch.bfloat16, shard_size="20KB", bare=True),
+        Case("gpt2_moderate", gpt2(6, 384, 6, 256, 5000), batch=2, sequence=256),
+        Case("llama", llama()),
+        Case("llama_gqa_head_dim", llama(kv_heads=2, head_dim=12), sequence=33),
+        Case("llama_biases_tied_llama3", llama(kv_heads=1, positions=128, rope_parameters=LLAMA3, **biased), dialect=4),
+        Case("llama_linear_f16", llama(rope_parameters=dict(rope_type="linear", rope_theta=1e4, factor=2.0)),
+             dtype=torch.float16),
+        Case("llama_v4_shards", llama(kv_heads=2), shard_size="20KB", dialect=4),
+        Case("llama_moderate", llama(6, 384, 6, 2, 1024, 256, 5000, tie_word_embeddings=True), batch=2, sequence=256),
+    ]
+    for case in made:
+        randomise(case.model, case.dtype, 0.04 if "moderate" in case.name else 0.2)
+    return made
