@@ -1,0 +1,197 @@
+#pragma once
+
+#include "core/random.h"
+#include "engine/session.h"
+#include "engine/trainer.h"
+#include "models/gpt2/config.h"
+#include "models/llama/config.h"
+#include "parallel/self_communicator.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace deepflow::testing {
+
+inline constexpr int64_t kVocabulary = 257;  // bytes and an end token
+inline constexpr int32_t kEndToken = 256;
+
+// Tokens in memory behind the interface of the stores on disk.
+class MemoryStore final : public TokenStore {
+ public:
+  MemoryStore(std::vector<int32_t> tokens, std::vector<int64_t> document_offsets)
+      : TokenStore("memory"), tokens_(std::move(tokens)) {
+    num_tokens_ = static_cast<int64_t>(tokens_.size());
+    vocabulary_size_ = kVocabulary;
+    source_bytes_ = num_tokens_ - static_cast<int64_t>(document_offsets.size()) + 1;
+    document_offsets_ = std::move(document_offsets);
+    digest_ = std::string(32, '0');
+  }
+  const char* format() const override { return "memory"; }
+
+ private:
+  void read_tokens(int64_t first, std::span<int32_t> out) const override {
+    std::copy_n(tokens_.begin() + first, out.size(), out.begin());
+  }
+  std::vector<int32_t> tokens_;
+};
+
+// Documents of some sentences out of a few words, each with an end token.
+inline std::shared_ptr<const TokenStore> some_text(int64_t documents) {
+  const char* const words[] = {"ocean ", "wind ", "a ", "carries ", "the ", "salt. ", "ship ", "slowly "};
+  std::vector<int32_t> tokens;
+  std::vector<int64_t> offsets{0};
+  const RandomSite site = random_site(7, "text");
+  for (int64_t d = 0; d < documents; ++d) {
+    const auto length = 5 + static_cast<int64_t>(random_uniform(site, d, 0) * 20);
+    for (int64_t w = 1; w <= length; ++w)
+      for (const char* c = words[static_cast<size_t>(random_uniform(site, d, w) * 8)]; *c; ++c)
+        tokens.push_back(static_cast<uint8_t>(*c));
+    tokens.push_back(kEndToken);
+    offsets.push_back(static_cast<int64_t>(tokens.size()));
+  }
+  return std::make_shared<MemoryStore>(std::move(tokens), std::move(offsets));
+}
+
+// Every token is a document of its own, so that there is nothing to predict.
+inline std::shared_ptr<const TokenStore> lonely_tokens() {
+  std::vector<int64_t> offsets;
+  for (int64_t i = 0; i <= 400; ++i) offsets.push_back(i);
+  return std::make_shared<MemoryStore>(std::vector<int32_t>(400, 65), std::move(offsets));
+}
+
+struct TinyOptions {
+  std::string family = "llama";
+  float dropout = 0;  // gpt2 only
+  Recompute recompute = Recompute::kNone;
+  std::shared_ptr<const TokenStore> text = some_text(60);
+  int64_t sequence = 24;
+  TrainOptions train;
+  OptimOptions optim;
+  int zero = 1;
+  uint64_t initial_seed = 3;
+
+  TinyOptions() {
+    train.steps = 40;
+    train.global_batch = 8;
+    train.precision = "f32";
+    train.threads = 1;
+    train.bucket_elements = 4096;  // several buckets
+    optim.lr = 5e-3;
+    optim.warmup = 5;
+  }
+};
+
+inline ModelOptions tiny_model(const TinyOptions& o) {
+  ModelOptions model;
+  model.family = o.family;
+  model.recompute = o.recompute;
+  if (o.family == "llama") {
+    auto& c = dynamic_cast<LlamaConfig&>(model.config());
+    c.layers = 2, c.width = 32, c.heads = 4, c.kv_heads = 2, c.ffn = 64;
+  } else {
+    auto& c = dynamic_cast<Gpt2Config&>(model.config());
+    c.layers = 2, c.width = 32, c.heads = 4, c.dropout = o.dropout;
+  }
+  model.fill_in(kVocabulary, 4 * o.sequence, nullptr);
+  return model;
+}
+
+// A model, its data and its trainer, as deepflow train wires them, without files.
+class TinyRun {
+ public:
+  explicit TinyRun(const TinyOptions& o, Communicator* comm = nullptr)
+      : own_(comm ? nullptr : make_self_communicator("tiny run")),
+        comm_(comm ? *comm : *own_),
+        session_(tiny_model(o), session_options(o), comm_, {{"dp", comm_.rank(), comm_.size()}}),
+        loader_(std::make_shared<SampleSource>(std::vector<WeightedStore>{{o.text, 1}},
+                                               SampleOptions{o.sequence, Documents::kSeparate, true, 5}),
+                {o.train.global_batch, comm_.rank(), comm_.size(), 2}) {
+    session_.store().initialise(o.initial_seed);
+    trainer_ = std::make_unique<Trainer>(session_.machine(), o.train, o.optim, o.zero, loader_);
+  }
+
+  Session& session() { return session_; }
+  Trainer& trainer() { return *trainer_; }
+  Loader& loader() { return loader_; }
+
+  std::vector<StepReport> train(int steps) {
+    std::vector<StepReport> reports;
+    for (int i = 0; i < steps; ++i) reports.push_back(trainer_->step());
+    return reports;
+  }
+  // Losses and gradient norms of the next steps.
+  std::vector<double> curve(int steps) {
+    std::vector<double> values;
+    for (const StepReport& r : train(steps)) values.insert(values.end(), {r.loss, r.gradient_norm});
+    return values;
+  }
+  std::vector<float> masters() {
+    session_.store().wait_for_masters(session_.machine().stream);
+    std::vector<float> values;
+    for (const Parameter& p : session_.registry().parameters()) {
+      const Tensor t = session_.store().master(p);
+      values.insert(values.end(), t.data<float>(), t.data<float>() + t.num_elements());
+    }
+    return values;
+  }
+  void poison(const std::string& parameter) {
+    session_.store().wait_for_masters(session_.machine().stream);
+    session_.store().master(*session_.registry().find(parameter)).data<float>()[5] = NAN;
+    session_.store().state_written();
+  }
+
+ private:
+  static SessionOptions session_options(const TinyOptions& o) {
+    SessionOptions s;
+    s.precision = o.train.precision;
+    s.threads = o.train.threads;
+    s.bucket_elements = o.train.bucket_elements;
+    return s;
+  }
+
+  std::unique_ptr<Communicator> own_;
+  Communicator& comm_;
+  Session session_;
+  Loader loader_;
+  std::unique_ptr<Trainer> trainer_;
+};
+
+// What a checkpoint would keep of a run.
+struct SavedEntry {
+  StateEntry entry;  // without the value
+  DType dtype;
+  std::vector<char> bytes;
+};
+inline std::vector<SavedEntry> save_state(StateOwner& owner) {
+  std::vector<SavedEntry> saved;
+  owner.visit_state([&](StateEntry& e) {
+    const char* begin = static_cast<const char*>(e.value.raw());
+    saved.push_back({e, e.value.dtype(), {begin, begin + e.value.num_bytes()}});
+    saved.back().entry.value = {};
+  });
+  return saved;
+}
+// Entries whose name begins with `except` stay as they are ("": nothing does).
+inline void load_state(StateOwner& owner, const std::vector<SavedEntry>& saved, const std::string& except = "") {
+  size_t next = 0;
+  owner.visit_state([&](StateEntry& e) {
+    ASSERT_LT(next, saved.size());
+    const SavedEntry& s = saved[next++];
+    ASSERT_EQ(e.name, s.entry.name);
+    ASSERT_EQ(e.shape, s.entry.shape) << e.name;
+    ASSERT_EQ(e.boxes, s.entry.boxes) << e.name;
+    ASSERT_EQ(e.value.num_bytes(), s.bytes.size()) << e.name;
+    if (except.empty() || !e.name.starts_with(except)) std::memcpy(e.value.raw(), s.bytes.data(), s.bytes.size());
+  });
+  ASSERT_EQ(next, saved.size());
+  owner.state_written();
+}
+
+}  // namespace deepflow::testing

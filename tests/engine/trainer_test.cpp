@@ -1,0 +1,169 @@
+#include "engine/trainer.h"
+
+#include "core/error.h"
+#include "tests/engine/tiny_run.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace deepflow {
+namespace {
+
+using namespace testing;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+template <class F>
+std::string error_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+void expect_near_curves(const std::vector<double>& a, const std::vector<double>& b, double tolerance) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], tolerance * std::abs(b[i])) << "value " << i;
+}
+
+TEST(Trainer, LearnsARepetitiveText) {
+  for (const char* family : {"llama", "gpt2"})
+    for (const char* precision : {"f32", "bf16"}) {
+      TinyOptions options;
+      options.family = family;
+      options.train.precision = precision;
+      TinyRun run(options);
+      const std::vector<StepReport> reports = run.train(40);
+      EXPECT_NEAR(reports.front().loss, std::log(257.0), 0.2) << family << precision;
+      EXPECT_LT(reports.back().loss, 2.6) << family << precision;
+    }
+}
+
+TEST(Trainer, ReportsWhatAStepDid) {
+  TinyOptions options;
+  options.optim.warmup = 4;
+  options.optim.schedule = "constant";
+  TinyRun run(options);
+  const StepReport first = run.trainer().step(), second = run.trainer().step();
+  EXPECT_EQ(first.step, 1);
+  EXPECT_EQ(second.step, 2);
+  EXPECT_EQ(run.trainer().steps_done(), 2);
+  EXPECT_DOUBLE_EQ(second.lr, 5e-3 * 2 / 4);
+  EXPECT_EQ(second.tokens, 8 * 24);
+  EXPECT_GT(second.seconds, 0);
+  EXPECT_GT(second.gradient_norm, 0);
+}
+
+TEST(Trainer, GivesTheSameCurveForAnyMicroBatch) {
+  for (const char* family : {"llama", "gpt2"}) {
+    TinyOptions options;
+    options.family = family;
+    options.dropout = 0.1f;
+    const std::vector<double> whole = TinyRun(options).curve(15);
+    for (const int64_t micro : {1, 2, 4}) {
+      options.train.micro_batch = micro;
+      TinyRun run(options);
+      EXPECT_EQ(run.trainer().micro_batch(), micro);
+      expect_near_curves(run.curve(15), whole, 1e-5);
+    }
+  }
+}
+
+TEST(Trainer, RunAgainGivesTheSameBits) {
+  TinyOptions options;
+  options.train.precision = "bf16";
+  EXPECT_EQ(TinyRun(options).curve(8), TinyRun(options).curve(8));
+}
+
+TEST(Trainer, RecomputingActivationsChangesNothing) {
+  TinyOptions options;
+  options.family = "gpt2";
+  options.dropout = 0.2f;
+  TinyRun kept(options);
+  options.recompute = Recompute::kFull;
+  TinyRun recomputed(options);
+  EXPECT_EQ(kept.curve(6), recomputed.curve(6));
+  EXPECT_EQ(kept.masters(), recomputed.masters());
+}
+
+TEST(Trainer, StaysNearF32InBf16) {
+  TinyOptions options;
+  const std::vector<StepReport> exact = TinyRun(options).train(20);
+  options.train.precision = "bf16";
+  const std::vector<StepReport> rounded = TinyRun(options).train(20);
+  for (size_t i = 0; i < exact.size(); ++i) {
+    EXPECT_NEAR(rounded[i].loss, exact[i].loss, 0.02 * exact[i].loss) << i;
+    EXPECT_NE(rounded[i].loss, exact[i].loss) << i;
+  }
+}
+
+TEST(Trainer, ClipsTheGradientToTheLargestNorm) {
+  TinyOptions options;
+  options.optim.name = "sgd";
+  options.optim.momentum = 0;
+  options.optim.weight_decay = 0;
+  options.optim.warmup = 0;
+  options.optim.schedule = "constant";
+  options.optim.clip = 0.125;
+  options.optim.lr = 1;
+  TinyRun run(options);
+  const std::vector<float> before = run.masters();
+  const StepReport report = run.trainer().step();
+  ASSERT_GT(report.gradient_norm, 0.125);
+  const std::vector<float> after = run.masters();
+  double moved = 0;
+  for (size_t i = 0; i < after.size(); ++i) moved += std::pow(static_cast<double>(after[i] - before[i]), 2);
+  EXPECT_NEAR(std::sqrt(moved), 0.125, 1e-5);
+}
+
+TEST(Trainer, StopsAtALossThatIsNotFinite) {
+  TinyRun run(TinyOptions{});
+  run.train(2);
+  run.poison("layers.1.mlp.down.weight");
+  const std::vector<float> before = run.masters();
+  EXPECT_THAT(error_of([&] { run.trainer().step(); }),
+              AllOf(HasSubstr("step 3: the loss is not finite on rank 0"),
+                    HasSubstr("first parameter whose gradient is not finite: embedding.weight")));
+  const std::vector<float> after = run.masters();
+  EXPECT_EQ(std::memcmp(before.data(), after.data(), before.size() * sizeof(float)), 0);
+  EXPECT_EQ(run.trainer().steps_done(), 2);
+}
+
+TEST(Trainer, TakesABatchWithNothingToPredict) {
+  TinyOptions options;
+  options.text = lonely_tokens();
+  options.optim.weight_decay = 0;
+  options.train.micro_batch = 4;
+  TinyRun run(options);
+  const std::vector<float> before = run.masters();
+  const StepReport report = run.trainer().step();
+  EXPECT_EQ(report.loss, 0);
+  EXPECT_EQ(report.gradient_norm, 0);
+  EXPECT_EQ(run.masters(), before);
+}
+
+TEST(Trainer, RefusesABatchThatDoesNotDivide) {
+  TinyOptions options;
+  options.train.micro_batch = 3;
+  EXPECT_THAT(error_of([&] { TinyRun run(options); }),
+              HasSubstr("train.micro_batch: 3 does not divide the 8 sequences of a rank"));
+}
+
+TEST(Trainer, RefusesAScheduleLongerThanTheRun) {
+  TinyOptions options;
+  options.optim.warmup = 100;
+  EXPECT_THAT(error_of([&] { TinyRun run(options); }), HasSubstr("optim.warmup"));
+}
+
+TEST(Trainer, ChoosesTheLargestMicroBatchThatFits) {
+  TinyOptions options;
+  EXPECT_EQ(TinyRun(options).trainer().micro_batch(), 8);
+  options.text = some_text(200);
+  options.sequence = 3000;
+  EXPECT_EQ(TinyRun(options).trainer().micro_batch(), 2);
+}
+
+}  // namespace
+}  // namespace deepflow
