@@ -2,6 +2,8 @@
 
 #include "core/error.h"
 
+#include <dlfcn.h>
+#include <link.h>
 #include <mpi.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -28,6 +30,21 @@ void start_mpi() {
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+}
+
+int print_nothing(const char*, const char*, bool, ...) { return 0; }
+
+// Open MPI lets mpirun print a banner of eight lines about MPI_Abort, beside the one line that says what happened. Its
+// printer is a variable of the library; other libraries have none of this name.
+void silence_abort_banner() {
+  void* const printer = dlsym(RTLD_DEFAULT, "opal_show_help");
+  Dl_info where;
+  void* symbol = nullptr;
+  if (!printer || !dladdr1(printer, &where, &symbol, RTLD_DL_SYMENT) || !symbol) return;
+  const auto* entry = static_cast<const ElfW(Sym)*>(symbol);
+  if (ELF64_ST_TYPE(entry->st_info) != STT_OBJECT || entry->st_size != sizeof(void*)) return;
+  using Print = int (*)(const char* file, const char* topic, bool header, ...);
+  *static_cast<Print*>(printer) = print_nothing;
 }
 
 }  // namespace
@@ -95,7 +112,10 @@ void MpiThread::run() {
   double last_move = FlightRecorder::now(), last_check = last_move;
   bool active = true;
   while (active || !stop_) {
-    if (abort_code_ >= 0) MPI_Abort(MPI_COMM_WORLD, abort_code_);
+    if (abort_code_ >= 0) {
+      silence_abort_banner();
+      MPI_Abort(MPI_COMM_WORLD, abort_code_);
+    }
     if (signal_->take()) take_news();
     active = false;
     const bool moved = advance_all(active);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -40,6 +41,7 @@ void expect_error(const std::string& scenario, const std::string& text) {
   const Outcome job = run_job(scenario);
   EXPECT_EQ(job.exit_code, 2) << scenario;
   EXPECT_THAT(job.output, HasSubstr(text)) << scenario;
+  EXPECT_EQ(std::count(job.output.begin(), job.output.end(), '\n'), 1) << job.output;
 }
 
 TEST(FailingRank, ThatNeverArrivesIsNamed) {
