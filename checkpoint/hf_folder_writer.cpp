@@ -7,10 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
-#include <fstream>
 #include <memory>
-#include <set>
-#include <sstream>
 
 namespace deepflow {
 namespace {
@@ -87,19 +84,6 @@ void remove_old_model(const std::string& dir) {
   for (const fs::path& path : old) fs::remove(path, error);
 }
 
-void write_tokenizer(const std::string& dir, const std::string& file) {
-  std::error_code error;
-  const std::string target = dir + "/tokenizer.json";
-  if (!fs::equivalent(file, target, error)) {
-    std::ifstream in(file, std::ios::binary);
-    std::stringstream text;
-    if (!in || !(text << in.rdbuf())) throw StorageError("{}: cannot read the tokenizer", file);
-    write_file_durably(target, text.str());
-  }
-  write_json(dir + "/tokenizer_config.json",
-             {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}});
-}
-
 }  // namespace
 
 void write_hf_folder(Runtime& runtime, const std::string& dir, json config, const ForeignNames& names,
@@ -113,7 +97,6 @@ void write_hf_folder(Runtime& runtime, const std::string& dir, json config, cons
   for (const Shard& shard : shards) write_shard(runtime, dir, shard, value, options);
   if (!options.writes) return;
   if (shards.size() > 1) write_index(dir, shards);
-  if (!options.tokenizer_file.empty()) write_tokenizer(dir, options.tokenizer_file);
 
   json generation = {{"_from_model_config", true}};
   if (options.end_of_text) {

@@ -221,17 +221,15 @@ TEST(HfFolder, OnlyTheWritingRankTouchesTheFolder) {
   EXPECT_FALSE(std::filesystem::exists(folder / "out"));
 }
 
-TEST(HfFolder, CompletesTheConfigurationAndCopiesTheTokenizer) {
+TEST(HfFolder, CompletesTheConfiguration) {
   const ScratchFolder folder;
   TinyModel model;
   model.count_up();
-  folder.write("t.json", "{\"model\": {}}");
-  model.save(folder / "out", {.dtype = DType::kBF16, .tokenizer_file = folder / "t.json", .end_of_text = 7});
+  model.save(folder / "out", {.dtype = DType::kBF16, .end_of_text = 7});
   const auto config = nlohmann::json::parse(folder.read("out/config.json"));
   EXPECT_EQ(config["model_type"], "tiny");
   EXPECT_EQ(config["dtype"], "bfloat16");
   EXPECT_EQ(config["eos_token_id"], 7);
-  EXPECT_EQ(folder.read("out/tokenizer.json"), "{\"model\": {}}");
   EXPECT_EQ(nlohmann::json::parse(folder.read("out/generation_config.json"))["eos_token_id"], 7);
 }
 
