@@ -77,7 +77,6 @@ Trainer::Trainer(Machine machine, const TrainOptions& train, const OptimOptions&
       shards_(machine.store.buckets(), zero > 0 ? machine.batch_axes.size() : 1, find_optimizer(optim.name).unit),
       exchange_(std::make_unique<DenseExchange>(machine.batch_axes, shards_)),
       micro_batch_(choose_micro_batch(train, machine, loader)) {
-  check_schedule(optim_, std::max<int64_t>(1, train_.steps));
   const int owner = zero > 0 ? machine.batch_axes.rank() : 0;
   optimizer_ = find_optimizer(optim.name).make(optim, {machine.runtime, machine.store, shards_.pieces(owner)});
 }

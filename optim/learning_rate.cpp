@@ -43,19 +43,11 @@ std::vector<std::string> learning_rate_schedules() {
   return names;
 }
 
-void check_schedule(const OptimOptions& o, int64_t total_steps) {
-  if (o.warmup >= total_steps && o.warmup > 0)
-    throw ConfigError("optim.warmup: {} steps of warm-up do not fit in train.steps {}", o.warmup, total_steps);
-  if (o.schedule == "wsd" && o.warmup + o.decay > total_steps)
-    throw ConfigError("optim.decay: {} steps of decay after {} of warm-up do not fit in train.steps {}", o.decay,
-                      o.warmup, total_steps);
-}
-
 double learning_rate(const OptimOptions& o, int64_t step, int64_t total_steps) {
   if (step <= o.warmup) return o.lr * static_cast<double>(step) / static_cast<double>(o.warmup);
   const double length = static_cast<double>(std::max<int64_t>(1, total_steps - o.warmup));
   const double t = std::min(1.0, static_cast<double>(step - o.warmup) / length);
-  const double decay = std::max(1e-9, static_cast<double>(o.decay) / length);
+  const double decay = std::clamp(static_cast<double>(o.decay) / length, 1e-9, 1.0);
   return o.lr * find(o.schedule)(t, o.final_lr, decay);
 }
 

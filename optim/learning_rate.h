@@ -11,8 +11,8 @@ namespace deepflow {
 std::vector<std::string> learning_rate_schedules();
 
 // Learning rate of step `step` (1 .. total_steps). Warm-up rises linearly and reaches lr at step `warmup`; the decay
-// reaches final_lr * lr at the last step. Throws ConfigError when warm-up and decay do not fit in the run.
+// reaches final_lr * lr at the last step. A run shorter than its warm-up ends inside it; a decay longer than what
+// warm-up leaves begins right behind it.
 double learning_rate(const OptimOptions& options, int64_t step, int64_t total_steps);
-void check_schedule(const OptimOptions& options, int64_t total_steps);
 
 }  // namespace deepflow

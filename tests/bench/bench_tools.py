@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 CORPUS = "/usr/share/dictd/gcide.dict.dz"
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 TUNED_MALLOC = ("glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000:"
                 "glibc.malloc.hugetlb=1")
 
@@ -27,7 +28,7 @@ def corpus_bytes(count=None, skip=0):
 
 
 def run(command, env=None, check=True, **options):
-    result = subprocess.run([str(c) for c in command], env={**os.environ, **(env or {})}, text=True,
+    result = subprocess.run([str(c) for c in command], env={**os.environ, **AS_ROOT, **(env or {})}, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     if check and result.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))} failed with code {result.returncode}:\n"

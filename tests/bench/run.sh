@@ -34,5 +34,5 @@ if [ -z "$python" ]; then
     cp tests/bench/requirements.txt "$build/bench-python/installed.txt"
   fi
 fi
-export PYTHONPATH="$PWD/tests/bench" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export PYTHONPATH="$PWD/tests/bench"
 exec "$python" "tests/bench/$name.py" --build "$build" "$@"
