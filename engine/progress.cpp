@@ -3,9 +3,27 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 
 namespace deepflow {
+namespace {
+
+// What a descriptor of a process leads to, "/dev/pts/3"; empty when we may not know.
+std::string target_of(const std::string& process, int descriptor) {
+  std::error_code error;
+  return std::filesystem::read_symlink(fmt::format("/proc/{}/fd/{}", process, descriptor), error).string();
+}
+
+int parent_of(int process) {
+  std::ifstream status(fmt::format("/proc/{}/status", process));
+  for (std::string word; status >> word;)
+    if (int parent = 0; word == "PPid:" && status >> parent) return parent;
+  return 0;
+}
+
+}  // namespace
 
 std::string short_duration(double seconds) {
   const auto s = static_cast<int64_t>(seconds + 0.5);
@@ -27,7 +45,7 @@ std::string progress_line(const ProgressFigures& f) {
                      static_cast<double>(f.memory_bytes) * 1e-9, short_duration(f.seconds_left));
 }
 
-Progress::Progress(std::FILE* out, int64_t every) : out_(out), every_(every), live_(isatty(fileno(out)) == 1) {}
+Progress::Progress(std::FILE* out, int64_t every) : out_(out), every_(every), live_(is_watched(out)) {}
 
 void Progress::show(const ProgressFigures& f) {
   const bool last = f.step == f.steps;
@@ -55,6 +73,18 @@ void Progress::finish() {
   if (line_open_) fmt::print(out_, "\n");
   line_open_ = false;
   std::fflush(out_);
+}
+
+bool is_watched(std::FILE* out) {
+  const int descriptor = fileno(out);
+  if (isatty(descriptor) != 1) return false;
+  if (!std::getenv("OMPI_COMM_WORLD_RANK")) return true;
+  const std::string own = target_of("self", descriptor);
+  for (int process = getppid(); process > 1; process = parent_of(process)) {
+    const std::string target = target_of(std::to_string(process), descriptor);
+    if (target != own) return target.starts_with("/dev/pts/") || target.starts_with("/dev/tty");
+  }
+  return false;
 }
 
 int64_t resident_bytes() {

@@ -38,6 +38,10 @@ class Progress {
   std::chrono::steady_clock::time_point last_{};
 };
 
+// Whether somebody watches what is written there. mpirun gives its ranks a pseudo terminal even when its own output
+// goes to a file: then the first ancestor process whose output differs from ours decides.
+bool is_watched(std::FILE* out);
+
 int64_t resident_bytes();  // of this process
 
 }  // namespace deepflow

@@ -87,6 +87,10 @@ class Run {
 
   void open_data() {
     const int64_t vocabulary = session_->model().shape().vocabulary;
+    const int64_t positions = session_->model().shape().max_positions;
+    if (options_.data.sequence > positions)
+      throw ConfigError("data.sequence: {} tokens are longer than the {} positions of the model (model.max_positions)",
+                        options_.data.sequence, positions);
     const std::string digest = tokenizer_ ? tokenizer_->digest() : "";
     samples_ = open_train_samples(options_.data, digest, vocabulary);
     heldout_ = open_heldout(options_.data, digest, vocabulary);

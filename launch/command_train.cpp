@@ -1,9 +1,11 @@
 #include "launch/command_train.h"
 
+#include "core/error.h"
 #include "engine/training_run.h"
 #include "launch/cli.h"
 #include "launch/recipe.h"
 
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,8 +19,16 @@ struct TrainArguments {
 };
 
 int train(const TrainArguments& arguments) {
-  const std::unique_ptr<Recipe> recipe = read_recipe(arguments.recipe, arguments.overrides);
-  return run_world(recipe->parallel.comm, [&](World& world) {
+  std::unique_ptr<Recipe> recipe;
+  std::exception_ptr error;
+  try {
+    recipe = read_recipe(arguments.recipe, arguments.overrides);
+  } catch (const Error&) {
+    error = std::current_exception();
+  }
+  // Ranks that are connected end the job themselves; otherwise the launcher adds many lines of its own to the error.
+  return run_world(recipe ? recipe->parallel.comm : CommOptions(), [&](World& world) {
+    if (error) std::rethrow_exception(error);
     run_training(*recipe, recipe->keys, world);
     return 0;
   });

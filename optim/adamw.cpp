@@ -16,16 +16,16 @@ class Adamw final : public Optimizer {
 
   void update(const UpdateStep& step) override {
     AdamwStep s{};
-    s.lr = static_cast<float>(step.lr);
-    s.beta1 = static_cast<float>(options_.beta1);
-    s.beta2 = static_cast<float>(options_.beta2);
-    s.eps = static_cast<float>(options_.eps);
+    s.lr = step.lr;
+    s.beta1 = options_.beta1;
+    s.beta2 = options_.beta2;
+    s.eps = options_.eps;
     s.step = step.step;
     s.gradient_scale = step.gradient_scale;
     for (size_t i = 0; i < domain_.pieces.size(); ++i) {
       const ShardPiece& piece = domain_.pieces[i];
       const Bucket& bucket = domain_.store.buckets()[static_cast<size_t>(piece.bucket)];
-      s.weight_decay = decays(piece.parameter->spec.role) ? static_cast<float>(options_.weight_decay) : 0.0f;
+      s.weight_decay = decays(piece.parameter->spec.role) ? options_.weight_decay : 0;
       Tensor master = piece_of(bucket.master, piece);
       adamw_update(domain_.runtime, s, master, m_.of(i), v_.of(i), piece_of(bucket.grad, piece));
     }

@@ -13,15 +13,15 @@ class Sgd final : public Optimizer {
 
   void update(const UpdateStep& step) override {
     SgdStep s{};
-    s.lr = static_cast<float>(step.lr);
-    s.momentum = static_cast<float>(options_.momentum);
+    s.lr = step.lr;
+    s.momentum = options_.momentum;
     s.nesterov = options_.nesterov;
     s.first = step.step == 1;
     s.gradient_scale = step.gradient_scale;
     for (size_t i = 0; i < domain_.pieces.size(); ++i) {
       const ShardPiece& piece = domain_.pieces[i];
       const Bucket& bucket = domain_.store.buckets()[static_cast<size_t>(piece.bucket)];
-      s.weight_decay = decays(piece.parameter->spec.role) ? static_cast<float>(options_.weight_decay) : 0.0f;
+      s.weight_decay = decays(piece.parameter->spec.role) ? options_.weight_decay : 0;
       Tensor master = piece_of(bucket.master, piece);
       sgd_update(domain_.runtime, s, master, momentum_.of(i), piece_of(bucket.grad, piece));
     }
