@@ -23,7 +23,7 @@
 #include <utility>
 
 #ifdef DEEPFLOW_TWIN
-#include "tests/twin/device_primitives.h"
+#include <twin/device_primitives.h>  // of tests/
 #else
 
 #define DEV_SHARED(T, name, n) __shared__ T name[n]

@@ -5,7 +5,7 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
-#include <functional>
+#include <utility>
 
 // The stand-in for cuBLASLt: one sound product, then one mistake at a time.
 namespace {
@@ -40,6 +40,37 @@ class Bench {
     cublasLtDestroy(handle_);
   }
   Bench(const Bench&) = delete;
+
+  // Two products that use one workspace, on two streams without an order between them.
+  void share_workspace() {
+    cudaStream_t other = nullptr;
+    cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking);
+    float *a = array(kM * kK, true), *b = array(kK * kN, true), *workspace = array(kWorkspace / sizeof(float), false);
+    float *d = array(kM * kN, false), *e = array(kM * kN, false);
+    cudaStreamSynchronize(stream_);
+    multiply({}, a, b, d, workspace);
+    std::swap(stream_, other);
+    multiply({}, a, b, e, workspace);
+    std::swap(stream_, other);
+    cudaStreamSynchronize(other);
+    for (float* x : {a, b, d, e, workspace}) cudaFreeAsync(x, stream_);
+    cudaStreamDestroy(other);
+  }
+
+  // Whether what lay in the workspace is still there after a product.
+  bool workspace_kept() {
+    float *a = array(kM * kK, true), *b = array(kK * kN, true), *d = array(kM * kN, false);
+    float* workspace = array(kWorkspace / sizeof(float), true);
+    multiply({}, a, b, d, workspace);
+    void* p = nullptr;
+    cudaMallocHost(&p, sizeof(float));
+    cudaMemcpyAsync(p, workspace, sizeof(float), cudaMemcpyDeviceToHost, stream_);
+    for (float* x : {a, b, d, workspace}) cudaFreeAsync(x, stream_);
+    cudaStreamSynchronize(stream_);
+    const bool kept = *static_cast<float*>(p) == 0;
+    cudaFreeHost(p);
+    return kept;
+  }
 
   cublasStatus_t run(const Product& p) {
     float* a = array(kM * kM * 2 + 64, true);
@@ -137,6 +168,25 @@ TEST(CublasLtMutants, LessWorkspaceThanTheAlgorithmNeeds) {
     found += twin::found(Kind::kApi);
   }
   EXPECT_GE(found, 15);
+}
+
+TEST(CublasLtMutants, WorkspaceSharedByTwoStreams) {
+  int found = 0;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    twin::start({seed});
+    Bench().share_workspace();
+    found += twin::found(Kind::kRace);
+  }
+  EXPECT_GE(found, 15);
+}
+
+TEST(CublasLt, WorkspaceLosesItsContent) {
+  int kept = 0;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    twin::start({seed});
+    kept += Bench().workspace_kept();
+  }
+  EXPECT_LE(kept, 5);
 }
 
 }  // namespace

@@ -118,6 +118,31 @@ std::string name_of(const testing::TestParamInfo<Case>& info) { return info.para
 INSTANTIATE_TEST_SUITE_P(Twin, SoundKernel, testing::ValuesIn(cases(false)), name_of);
 INSTANTIATE_TEST_SUITE_P(Twin, BrokenKernel, testing::ValuesIn(cases(true)), name_of);
 
+std::vector<float> arrivals(const twin::Config& config) {
+  twin::start(config);
+  return Device().run({"Arrivals", {}, run_arrivals}).y;
+}
+
+TEST(Order, IsDrawnFromTheSeed) {
+  EXPECT_EQ(arrivals({1}), arrivals({1}));
+  EXPECT_NE(arrivals({1}), arrivals({2}));
+  std::vector<float> counted(kN);
+  for (int i = 0; i < kN; ++i) counted[i] = static_cast<float>(i);
+  EXPECT_EQ(arrivals({1, twin::Order::kAscending}), counted);
+  std::reverse(counted.begin(), counted.end());
+  EXPECT_EQ(arrivals({1, twin::Order::kDescending}), counted);
+}
+
+TEST(Limits, TooManyBarriersAreFound) {
+  const auto barriers = [](int count) {
+    twin::start({});
+    Device().run({"ManyBarriers", {}, [=](const Buffers& b) { return run_many_barriers(count, b); }});
+    return twin::found(twin::Kind::kLimit);
+  };
+  EXPECT_FALSE(barriers(65000));
+  EXPECT_TRUE(barriers(66000));
+}
+
 TEST(Reports, NameKernelThreadAndSourceLine) {
   twin::start({});
   const auto all = all_cases();

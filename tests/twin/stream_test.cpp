@@ -339,6 +339,7 @@ TEST(Graphs, ReplayRunsAllBranches) {
     cudaGraph_t graph = capture(t, true);
     cudaGraphExec_t exec = nullptr;
     cudaGraphInstantiate(&exec, graph, 0);
+    scale(t.x, 1, kN, t.c);  // which every branch must come after
     for (int i = 0; i < 3; ++i) cudaGraphLaunch(exec, t.c);
     t.download(t.c);
     cudaStreamSynchronize(t.c);

@@ -10,6 +10,7 @@ Gpu::Gpu() : stream_(make_cuda_stream(0)), memory_(make_cuda_allocator(*stream_)
 
 Gpu::~Gpu() {
   for (void* p : blocks_) memory_->free(p);
+  EXPECT_EQ(memory_->stats().in_use, 0) << "bytes that nobody freed";
   stream_->synchronize();
 }
 

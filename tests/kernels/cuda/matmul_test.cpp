@@ -136,5 +136,23 @@ TEST(CudaMatmul, OneObjectServesManyShapes) {
   });
 }
 
+TEST(CudaMatmul, EveryCallHasItsOwnBias) {
+  const auto a = normal(8 * 8, 1), b = normal(8 * 8, 2);
+  cuda::GemmShape shape{8, 8, 8, 8, 8, 8};
+  shape.bias = true;
+  repeat([&](Gpu& gpu) {
+    cuda::Gemm gemm(gpu.stream(), gpu.memory(), kWorkspace);
+    const float *pa = gpu.upload(a), *pb = gpu.upload(b);
+    float* pc = gpu.empty<float>(8 * 8);
+    for (const float value : {1.0f, 2.0f}) {
+      gemm.run(shape, pa, pb, gpu.upload(std::vector<float>(8, value)), pc);
+      auto want = product(Case{8, 8, 8}, a, b, {8, 8, 8}, {8, 8, 8});
+      for (double& w : want) w += value;
+      expect_close(gpu.download(pc, 8 * 8), want, 1e-5, "c");
+    }
+    return Bits();
+  });
+}
+
 }  // namespace
 }  // namespace deepflow

@@ -91,7 +91,15 @@ bool transpose_correct(const Result& r) {
   return true;
 }
 
+__global__ void many_barriers(int count) {
+  for (int i = 0; i < count; ++i) dev::sync_block();
+}
+
 }  // namespace
+
+cudaError_t run_many_barriers(int count, const Buffers& b) {
+  return dev_launch(many_barriers, 1, 32, 0, b.stream, count);
+}
 
 std::vector<Case> barrier_cases() {
   using twin::Kind;

@@ -15,6 +15,12 @@ cudaError_t run_copy(const Buffers& b, const float* x, int n, int offset) {
 }
 bool copy_correct(const Result& r) { return r.x == r.y; }
 
+__global__ void table_lookup(float* y) {
+  constexpr float kTable[5] = {2, 3, 5, 7, 11};
+  y[threadIdx.x] = kTable[threadIdx.x % 5];
+}
+bool table_lookup_correct(const Result& r) { return r.y[0] == 2 && r.y[9] == 11; }
+
 template <int kShift>
 __global__ void vector_copy(const float* x, float* y) {
   const unsigned i = threadIdx.x * 4;
@@ -109,6 +115,11 @@ std::vector<Case> memory_cases() {
        {},
        [](const Buffers& b) { return dev_launch(vector_copy<0>, 1, 32, 0, b.stream, b.x, b.y); },
        vector_copy_correct,
+       false},
+      {"ConstexprTable",
+       {},
+       [](const Buffers& b) { return dev_launch(table_lookup, 1, 32, 0, b.stream, b.y); },
+       table_lookup_correct,
        false},
       {"DynamicShared",
        {},

@@ -39,6 +39,11 @@ struct Case {
 
 inline void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }  // for gtest
 
+// y: the order in which the threads of four blocks came.
+cudaError_t run_arrivals(const Buffers& b);
+
+cudaError_t run_many_barriers(int count, const Buffers& b);
+
 std::vector<Case> barrier_cases();
 std::vector<Case> race_cases();
 std::vector<Case> warp_cases();

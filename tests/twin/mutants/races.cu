@@ -88,9 +88,23 @@ __global__ void overlapping_bytes(uint32_t* counter) {
   reinterpret_cast<uint8_t*>(counter)[threadIdx.x / 2] = static_cast<uint8_t>(threadIdx.x);
 }
 
+// y[t] = when thread t came.
+__global__ void arrivals(float* y, uint32_t* counter) {
+  y[blockIdx.x * blockDim.x + threadIdx.x] = static_cast<float>(dev::atomic_add(counter, 1u));
+}
+
+// An atomic between two counters.
+__global__ void misaligned_atomic(uint32_t* counter) {
+  dev::atomic_add(reinterpret_cast<uint32_t*>(reinterpret_cast<char*>(counter) + 2), 1u);
+}
+
 bool neighbouring_correct(const Result& r) { return r.counter[1] == 0x07060504 && r.counter[257] == 0x00030002; }
 
 }  // namespace
+
+cudaError_t run_arrivals(const Buffers& b) {
+  return dev_launch(arrivals, kN / kThreads, kThreads, 0, b.stream, b.y, b.counter);
+}
 
 std::vector<Case> race_cases() {
   using twin::Kind;
@@ -112,6 +126,8 @@ std::vector<Case> race_cases() {
        [](const Buffers& b) { return dev_launch(last_block_sums, 4, 64, 0, b.stream, b.x, b.y, b.counter); }},
       {"CounterReadInItsLaunch", Kind::kRace,
        [](const Buffers& b) { return dev_launch(read_while_counting, 1, 64, 0, b.stream, b.y, b.counter); }},
+      {"MisalignedAtomic", Kind::kMisaligned,
+       [](const Buffers& b) { return dev_launch(misaligned_atomic, 1, 32, 0, b.stream, b.counter); }},
       {"OverlappingBytes", Kind::kRace,
        [](const Buffers& b) { return dev_launch(overlapping_bytes, 1, 64, 0, b.stream, b.counter); }},
   };

@@ -31,7 +31,7 @@ bool exchange_correct(const Result& r) {
   return true;
 }
 
-enum Fault { kNone, kBallotInBranch, kReturnBeforeBallot, kDifferentOperations };
+enum Fault { kNone, kBallotInBranch, kReturnBeforeBallot, kDifferentOperations, kDifferentPlaces };
 
 // counter[w] = how many of the warp's x are positive, y = each positive x moved to the front of its warp's 32.
 template <int kFault>
@@ -45,10 +45,12 @@ __global__ void __launch_bounds__(kThreads) compact(const float* x, float* y, ui
   if constexpr (kFault == kBallotInBranch) {
     if (v > 0) votes = dev::ballot(true);
   } else if constexpr (kFault == kDifferentOperations) {
+    votes = v > 0 ? dev::ballot(true) : dev::shuffle(1u, 0);
+  } else if constexpr (kFault == kDifferentPlaces) {
     if (v > 0) {
       votes = dev::ballot(true);
     } else {
-      votes = static_cast<uint32_t>(dev::shuffle(1, 0));
+      votes = dev::ballot(false);
     }
   } else {
     votes = dev::ballot(v > 0);
@@ -135,6 +137,7 @@ std::vector<Case> warp_cases() {
       {"BallotInBranch", Kind::kDeadlock, run_compact<kBallotInBranch>},
       {"ReturnBeforeBallot", Kind::kDeadlock, run_compact<kReturnBeforeBallot>},
       {"DifferentOperationsInOneWarp", Kind::kWarp, run_compact<kDifferentOperations>},
+      {"BallotsOfTwoBranches", Kind::kWarp, run_compact<kDifferentPlaces>},
   };
 }
 
