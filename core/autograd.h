@@ -35,7 +35,8 @@ struct BackwardContext {
   Runtime& runtime;
   Stream& stream;
   ParameterStore& store;
-  // into += x, where a value has several readers. (core has no maths: the kernels folder supplies it.)
+  // into += x, where a value has several readers; a new tensor where others hold `into`. (core has no maths: the
+  // kernels folder supplies it.)
   std::function<void(Tensor& into, const Tensor& x)> accumulate;
 };
 

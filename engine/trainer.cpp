@@ -147,7 +147,7 @@ double Trainer::run_pass(const Batch& batch, int64_t first, int64_t global_label
   }
   const ScopedSpan span(rt.trace(), "backward", SpanKind::kCompute);
   BackwardContext backward{rt, machine_.stream, machine_.store,
-                           [&rt](Tensor& into, const Tensor& x) { add_into(rt, into, x); }};
+                           [&rt](Tensor& into, const Tensor& x) { accumulate_gradient(rt, into, x); }};
   Tensor seed = Tensor::empty(rt.memory(), {1}, DType::kF32);
   *seed.data<float>() = 1;
   tape.root(result.loss, {seed, nullptr}, backward);

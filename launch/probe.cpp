@@ -75,7 +75,7 @@ float run_loss(Machine& machine, ProbeBatch& batch, bool gradients) {
   if (!gradients) return *result.loss.value.data<float>();
   machine.store.begin_step(1, nullptr);
   BackwardContext backward{rt, machine.stream, machine.store,
-                           [&rt](Tensor& into, const Tensor& x) { add_into(rt, into, x); }};
+                           [&rt](Tensor& into, const Tensor& x) { accumulate_gradient(rt, into, x); }};
   Tensor seed = Tensor::empty(rt.memory(), {1}, DType::kF32);
   fill(rt, seed, 1);
   tape.root(result.loss, {seed, nullptr}, backward);

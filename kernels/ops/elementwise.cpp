@@ -64,6 +64,15 @@ void add_into(Runtime& runtime, Tensor& into, const Tensor& x) {
                });
 }
 
+void accumulate_gradient(Runtime& runtime, Tensor& into, const Tensor& x) {
+  if (!into.is_sole_owner()) {
+    Tensor own = Tensor::empty(runtime.memory(), into.shape(), into.dtype());
+    copy(runtime, into, own);
+    into = own;
+  }
+  add_into(runtime, into, x);
+}
+
 void scale(Runtime& runtime, Tensor& x, float factor) {
   DF_ASSERT(is_f32_or_bf16(x), "{}", name_of(x.dtype()));
   auto* scale_run = DF_KERNEL(runtime.isa(), scale);

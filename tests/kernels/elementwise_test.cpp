@@ -156,5 +156,21 @@ TEST(FillNormal, EqualsTheNumbersOfTheirLogicalPlaces) {
   window.expect_rest_untouched();
 }
 
+TEST(AccumulateGradient, LeavesATensorThatOthersHoldAsItWas) {
+  Runtime runtime({.threads = 1});
+  Tensor into = Tensor::empty(runtime.memory(), {2, 3}, DType::kF32),
+         x = Tensor::empty(runtime.memory(), {2, 3}, DType::kF32);
+  fill(runtime, into, 1);
+  fill(runtime, x, 2);
+  const Tensor held = into;
+  accumulate_gradient(runtime, into, x);
+  EXPECT_EQ(held.data<float>()[5], 1);
+  EXPECT_EQ(into.data<float>()[5], 3);
+  const float* place = into.data<float>();
+  accumulate_gradient(runtime, into, x);
+  EXPECT_EQ(into.data<float>(), place);
+  EXPECT_EQ(place[0], 5);
+}
+
 }  // namespace
 }  // namespace deepflow::testing

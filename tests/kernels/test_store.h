@@ -114,7 +114,7 @@ struct OpBench {
     return context;
   }
   BackwardContext backward() {
-    return {runtime, *stream, store, [this](Tensor& into, const Tensor& x) { add_into(runtime, into, x); }};
+    return {runtime, *stream, store, [this](Tensor& into, const Tensor& x) { accumulate_gradient(runtime, into, x); }};
   }
 
   Tensor empty(const Shape& shape, DType dtype) { return Tensor::empty(runtime.memory(), shape, dtype); }

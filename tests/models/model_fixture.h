@@ -61,7 +61,7 @@ class TinyModel {
                                            Tensor::wrap(weights.data(), {rows}, DType::kF32));
     store_->begin_step(1, nullptr);
     BackwardContext backward{runtime_, *stream_, *store_,
-                             [this](Tensor& into, const Tensor& x) { add_into(runtime_, into, x); }};
+                             [this](Tensor& into, const Tensor& x) { accumulate_gradient(runtime_, into, x); }};
     Tensor seed = Tensor::empty(runtime_.memory(), {1}, DType::kF32);
     fill(runtime_, seed, 1);
     tape.root(result.loss, {seed, nullptr}, backward);
