@@ -8,6 +8,11 @@ std::optional<ModelConfig::Problem> missing_extent(const std::vector<std::pair<s
   return std::nullopt;
 }
 
+std::optional<ModelConfig::Problem> too_many_layers(int64_t layers) {
+  if (layers <= kMostLayers) return std::nullopt;
+  return ModelConfig::Problem{"layers", fmt::format("{} are more than {}", layers, kMostLayers)};
+}
+
 std::optional<ModelConfig::Problem> does_not_divide(const std::string& key, int64_t small, int64_t large,
                                                     const std::string& what) {
   if (small > 0 && large % small == 0) return std::nullopt;

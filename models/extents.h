@@ -11,6 +11,10 @@ namespace deepflow {
 // The first of the named extents that is not given, as a Problem.
 std::optional<ModelConfig::Problem> missing_extent(const std::vector<std::pair<std::string, int64_t>>& extents);
 
+// Every block is an object: a hostile file must not ask for billions.
+constexpr int64_t kMostLayers = 10000;
+std::optional<ModelConfig::Problem> too_many_layers(int64_t layers);
+
 // "KEY SMALL does not divide LARGE WHAT" as a Problem, or none.
 std::optional<ModelConfig::Problem> does_not_divide(const std::string& key, int64_t small, int64_t large,
                                                     const std::string& what);

@@ -6,8 +6,8 @@ namespace deepflow {
 
 using nlohmann::json;
 
-// Extents beyond this are no model's, and their products would overflow.
-constexpr int64_t kLargest = int64_t{1} << 31;
+// Extents beyond this are no model's; their products stay far from overflow.
+constexpr int64_t kLargest = int64_t{1} << 24;
 
 HfConfig::HfConfig(json content, std::string where) : json_(std::move(content)), where_(std::move(where)) {
   if (!json_.is_object()) throw DataError("{}: needs a JSON object, got {}", where_, json_.type_name());
@@ -21,9 +21,9 @@ int64_t HfConfig::positive(const std::string& key, int64_t absent) const {
     return absent;
   }
   if (!at(key).is_number_integer()) wrong_type(key, "a whole number");
-  if (at(key).is_number_unsigned() && at(key).get<uint64_t>() > static_cast<uint64_t>(kLargest))
-    fail(key, "is {}, more than {}", at(key).get<uint64_t>(), kLargest);
-  const int64_t value = at(key).get<int64_t>();
+  const bool beyond = at(key).is_number_unsigned() && at(key).get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
+  const int64_t value = beyond ? INT64_MAX : at(key).get<int64_t>();
+  if (value > kLargest) fail(key, "is {}, more than {}", at(key).dump(), kLargest);
   if (value < 1) fail(key, "needs to be at least 1, got {}", value);
   return value;
 }

@@ -7,7 +7,7 @@
 namespace deepflow {
 
 void Gpt2Config::declare(OptionGroup& group) {
-  group.add("layers", layers).help("transformer blocks; 0: as in init_from").range(0, 10000);
+  group.add("layers", layers).help("transformer blocks; 0: as in init_from").range(0, kMostLayers);
   group.add("width", width).help("columns of the residual stream; 0: as in init_from").at_least(0);
   group.add("heads", heads).help("attention heads, a divisor of width; 0: as in init_from").at_least(0);
   group.add("ffn", ffn).help("columns inside the MLP; 0: 4 * width").at_least(0);
@@ -88,6 +88,7 @@ std::optional<ModelConfig::Problem> Gpt2Config::problem() const {
                                      {"vocabulary", vocabulary},
                                      {"max_positions", max_positions}}))
     return missing;
+  if (auto many = too_many_layers(layers)) return many;
   return does_not_divide("heads", heads, width, "columns (model.width)");
 }
 

@@ -24,7 +24,7 @@ void declare(OptionGroup& group, RopeScaling& s) {
 }
 
 void LlamaConfig::declare(OptionGroup& group) {
-  group.add("layers", layers).help("transformer blocks; 0: as in init_from").range(0, 10000);
+  group.add("layers", layers).help("transformer blocks; 0: as in init_from").range(0, kMostLayers);
   group.add("width", width).help("columns of the residual stream; 0: as in init_from").at_least(0);
   group.add("heads", heads).help("query heads; 0: as in init_from").at_least(0);
   group.add("kv_heads", kv_heads)
@@ -69,6 +69,7 @@ std::optional<ModelConfig::Problem> LlamaConfig::problem() const {
                                      {"vocabulary", vocabulary},
                                      {"max_positions", max_positions}}))
     return missing;
+  if (auto many = too_many_layers(layers)) return many;
   if (head_dim % 2 != 0) return Problem{"head_dim", fmt::format("{} is odd; rotary positions turn pairs", head_dim)};
   // transformers refuses such a width even when head_dim is given, and every run ends with a folder that it loads.
   return first_problem(does_not_divide("heads", heads, width, "columns (model.width)"),

@@ -112,6 +112,8 @@ TEST(HfConfig, RefusesWhatIsNotImplementedOrMakesNoSense) {
       {llama({{"num_hidden_layers", 1.5}}), "num_hidden_layers needs a whole number, got 1.5"},
       {llama({{"num_hidden_layers", "2"}}), "num_hidden_layers needs a whole number"},
       {llama({{"hidden_size", uint64_t{1} << 63}}), "hidden_size is 9223372036854775808, more than"},
+      {llama({{"hidden_size", (1 << 24) + 1}}), "hidden_size is 16777217, more than"},
+      {llama({{"num_hidden_layers", 10001}}), "layers 10001 are more than 10000"},
       {llama({{"num_key_value_heads", 3}}), "kv_heads 3 does not divide 4 heads"},
       {llama({{"tie_word_embeddings", "yes"}}), "tie_word_embeddings needs true or false"},
       {{{"model_type", "gpt2"}, {"n_head", 7}}, "heads 7 does not divide 768 columns"},
