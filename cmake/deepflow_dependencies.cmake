@@ -1,4 +1,4 @@
-# Every outside library, found once. The versions are those of Debian 12 and newer.
+# The language, ccache, the outside libraries and the CUDA toolkit.
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
@@ -12,30 +12,7 @@ if(CCACHE)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
 endif()
 
-set(MPI_CXX_SKIP_MPICXX TRUE)
-find_package(Threads REQUIRED)
-find_package(MPI REQUIRED COMPONENTS CXX)
-find_package(PkgConfig REQUIRED)
-find_package(fmt REQUIRED)
-find_package(spdlog REQUIRED)
-find_package(CLI11 REQUIRED)
-find_package(yaml-cpp REQUIRED)
-find_package(nlohmann_json REQUIRED)
-pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
-pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
-pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
-pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
-pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
-pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
-# Debian's dnnl package configuration insists on OpenCL, which a CPU build does not need.
-find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.hpp REQUIRED)
-find_library(DNNL_LIBRARY dnnl REQUIRED)
-add_library(DeepFlow::dnnl INTERFACE IMPORTED GLOBAL)
-target_include_directories(DeepFlow::dnnl INTERFACE ${DNNL_INCLUDE_DIR})
-target_link_libraries(DeepFlow::dnnl INTERFACE ${DNNL_LIBRARY})
-# The OpenMP run time that oneDNN uses; our thread pool is its team (core/thread_pool.h).
-find_library(GOMP_LIBRARY NAMES gomp libgomp.so.1 REQUIRED
-             HINTS /usr/lib/gcc/x86_64-linux-gnu/12 /usr/lib/gcc/x86_64-linux-gnu/13)
+include(deepflow_libraries)
 
 set(DEEPFLOW_HAS_CUDA OFF)
 if(DEEPFLOW_CUDA)
