@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# bench: token ids and speed beside Hugging Face tokenizers, one thread each, for the three known patterns
 """bench tokenizer: ids and speed beside Hugging Face tokenizers, one thread each, for the three known patterns.
 
     python tests/bench/tokenizer.py --build BUILD_DIR [--corpus FILE] [--megabytes 10] [--rounds 5]
