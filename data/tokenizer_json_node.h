@@ -7,6 +7,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <string_view>
 
 namespace deepflow {
 
@@ -28,7 +29,8 @@ class JsonNode {
   JsonNode at(const char* key) const {
     need_object();
     const auto it = value_->find(key);
-    if (it == value_->end()) fail(fmt::format("has no {:?}", key));
+    // A string_view: the copy of fmt inside Debian's libspdlog throws on {:?} of a const char*.
+    if (it == value_->end()) fail(fmt::format("has no {:?}", std::string_view(key)));
     return {*it, file_, path_.empty() ? key : path_ + "." + key};
   }
   JsonNode at(size_t i) const { return {value_->at(i), file_, fmt::format("{}[{}]", path_, i)}; }

@@ -119,6 +119,7 @@ TEST(TokenizerFile, AnyValueReplacedIsReadOrADataError) {
 
 TEST(TokenizerFile, WrongContentIsNamedByItsPlace) {
   EXPECT_THAT(error_of("/model/vocab", nullptr), HasSubstr("t.json: model.vocab is null, expected an object"));
+  EXPECT_THAT(error_of("/normalizer", Json::object()), HasSubstr("normalizer has no \"type\""));
   EXPECT_THAT(error_of("/model/vocab", Json::object()), HasSubstr("model.vocab is empty"));
   EXPECT_THAT(error_of("/model/vocab/b", 0), HasSubstr("have the same id 0"));
   EXPECT_THAT(error_of("/model/vocab/b", 1.5), HasSubstr("model.vocab gives token \"b\" the id 1.5"));
