@@ -68,7 +68,7 @@ make_once "$run/metrics.jsonl" examples/quickstart.yaml "$data/train.h5" "$data/
 say "a paragraph"
 "$deepflow" generate "$run" --prompt "Ocean, n." --max-tokens 160 --seed 1
 
-heldout_bpb() { sed -n 's/.*"heldout_bits_per_byte":\([0-9.]*\).*/\1/p' "$run/metrics.jsonl" | "$1" -n 1; }
+heldout_bpb() { sed -n 's/.*"heldout_bits_per_byte":\([0-9.]*\).*/\1/p' "$run/metrics.jsonl" | "$1" -n 1 | xargs printf '%.4f'; }
 bpb_before=$(heldout_bpb head)
 bpb_after=$(heldout_bpb tail)
 say "held-out text in bits per byte"
