@@ -1,9 +1,13 @@
 #include "engine/progress.h"
 
+#include "core/error.h"
+
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -51,28 +55,29 @@ void Progress::show(const ProgressFigures& f) {
   const bool last = f.step == f.steps;
   if (!live_) {
     if (f.step % every_ != 0 && f.step != 1 && !last) return;
-    fmt::print(out_, "{}\n", progress_line(f));
+    write(progress_line(f) + "\n");
   } else {
     const auto now = std::chrono::steady_clock::now();
     if (now - last_ < std::chrono::milliseconds(100) && !last) return;
     last_ = now;
-    fmt::print(out_, "\r\033[K{}", progress_line(f));
+    write("\r\033[K" + progress_line(f));
     line_open_ = true;
   }
-  std::fflush(out_);
 }
 
 void Progress::note(const std::string& line) {
-  if (line_open_) fmt::print(out_, "\r\033[K");
+  write((line_open_ ? "\r\033[K" : "") + line + "\n");
   line_open_ = false;
-  fmt::print(out_, "{}\n", line);
-  std::fflush(out_);
 }
 
 void Progress::finish() {
-  if (line_open_) fmt::print(out_, "\n");
+  if (line_open_) write("\n");
   line_open_ = false;
-  std::fflush(out_);
+}
+
+void Progress::write(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), out_) != text.size() || std::fflush(out_) != 0)
+    throw StorageError("standard output cannot be written: {}", std::strerror(errno));
 }
 
 bool is_watched(std::FILE* out) {

@@ -22,7 +22,7 @@ std::string short_duration(double seconds);  // "5m51s", "2h03m", "48s"
 std::string short_count(double value);       // "11.2k", "6.3 M" style without the space: "6.3M", "512"
 
 // One live line on a terminal, rewritten in place at most ten times a second; elsewhere a plain line every `every`
-// steps and at the last one.
+// steps and at the last one. Throws StorageError when they cannot be written.
 class Progress {
  public:
   Progress(std::FILE* out, int64_t every);
@@ -31,6 +31,8 @@ class Progress {
   void finish();                       // leaves the last live line standing
 
  private:
+  void write(const std::string& text);
+
   std::FILE* out_;
   int64_t every_;
   bool live_;

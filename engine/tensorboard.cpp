@@ -64,7 +64,7 @@ uint32_t masked_crc32c(std::string_view bytes) {
   return std::rotr(~crc, 15) + 0xa282ead8u;
 }
 
-TensorboardWriter::TensorboardWriter(const std::string& folder) {
+TensorboardWriter::TensorboardWriter(const std::string& folder, int64_t first_step) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   char host[256] = "host";
@@ -76,6 +76,11 @@ TensorboardWriter::TensorboardWriter(const std::string& folder) {
   if (file_ < 0) throw StorageError("{}: cannot be created: {}", path_, std::strerror(errno));
   std::string event = event_header();
   append_bytes(event, 3, "brain.Event:2");  // Event.file_version
+  write_record(event);
+  event = event_header();
+  append_key(event, 2, 0);  // Event.step
+  append_varint(event, static_cast<uint64_t>(first_step));
+  append_bytes(event, 7, "\x08\x01");  // Event.session_log: status START
   write_record(event);
 }
 

@@ -14,8 +14,9 @@ class TensorboardWriter {
  public:
   using Scalar = std::pair<std::string, double>;  // tag, value
 
-  // Creates `folder` and in it events.out.tfevents.TIME.HOST.PID. Throws StorageError.
-  explicit TensorboardWriter(const std::string& folder);
+  // Creates `folder` and in it events.out.tfevents.TIME.HOST.PID. TensorBoard forgets what older files in the folder
+  // say about first_step and later. Throws StorageError.
+  explicit TensorboardWriter(const std::string& folder, int64_t first_step = 0);
   ~TensorboardWriter();
   TensorboardWriter(const TensorboardWriter&) = delete;
   TensorboardWriter& operator=(const TensorboardWriter&) = delete;

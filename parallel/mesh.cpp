@@ -75,8 +75,9 @@ std::vector<AxisSize> fit_layout(std::vector<AxisSize> axes, int num_ranks) {
                         nearest_layouts(wanted, num_ranks));
     rest->size = static_cast<int>(num_ranks / product);
   } else if (product != num_ranks) {
-    throw ConfigError("parallel: {} needs {} ranks, {} {} started; {}", text_of(axes), product, num_ranks,
-                      num_ranks == 1 ? "was" : "were", nearest_layouts(wanted, num_ranks));
+    throw ConfigError("parallel: {} needs {} rank{}, {} {} started; {}", product == 1 ? "this layout" : text_of(axes),
+                      product, product == 1 ? "" : "s", num_ranks, num_ranks == 1 ? "was" : "were",
+                      nearest_layouts(wanted, num_ranks));
   }
   return axes;
 }

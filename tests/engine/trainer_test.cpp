@@ -151,12 +151,6 @@ TEST(Trainer, RefusesABatchThatDoesNotDivide) {
               HasSubstr("train.micro_batch: 3 does not divide the 8 sequences of a rank"));
 }
 
-TEST(Trainer, RefusesAScheduleLongerThanTheRun) {
-  TinyOptions options;
-  options.optim.warmup = 100;
-  EXPECT_THAT(error_of([&] { TinyRun run(options); }), HasSubstr("optim.warmup"));
-}
-
 TEST(Trainer, ChoosesTheLargestMicroBatchThatFits) {
   TinyOptions options;
   EXPECT_EQ(TinyRun(options).trainer().micro_batch(), 8);
