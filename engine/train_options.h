@@ -19,7 +19,7 @@ struct TrainOptions {
   std::string cpu_isa = "auto";
   int64_t eval_every = 0;    // steps; 0: before and after the run only
   int64_t eval_windows = 0;  // of the held-out store; 0: all
-  int64_t bucket_elements = int64_t{4} << 20;
+  int64_t bucket_elements = int64_t{1} << 20;
 };
 void declare(OptionGroup& group, TrainOptions& options);
 

@@ -15,7 +15,7 @@ namespace deepflow {
 // write. Gradients go to the exchange bucket by bucket, in bucket order, while backward still runs.
 class ResidentStore final : public ParameterStore, public StateOwner {
  public:
-  static constexpr int64_t kBucketElements = int64_t{4} << 20;
+  static constexpr int64_t kBucketElements = int64_t{1} << 20;
 
   // The registry is frozen and outlives the store. compute: dtype of the derived forms.
   ResidentStore(Runtime& runtime, ParameterRegistry& registry, DType compute,
