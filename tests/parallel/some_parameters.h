@@ -46,7 +46,8 @@ inline void add_random_parameters(ParameterRegistry& registry, uint64_t seed, in
                    parameter(name + ".v", {draw(1, 40), cols})};
         break;
       default:
-        members = {parameter(name + ".a", {draw(1, 150)}), parameter(name + ".b", {draw(1, 150)})};
+        members = {parameter(name + ".a", {draw(1, 150)}, Role::kBias),
+                   parameter(name + ".b", {draw(1, 150)}, Role::kBias)};
     }
     registry.add(name, std::move(members));
   }

@@ -1,0 +1,196 @@
+#include "optim/optimizer.h"
+
+#include "core/error.h"
+#include "kernels/ops/elementwise.h"
+#include "tests/parallel/some_parameters.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <map>
+#include <memory>
+
+namespace deepflow {
+namespace {
+
+using namespace testing;
+
+constexpr int kSteps = 4;
+
+float gradient_element(int step, const Parameter& p, int64_t i) {
+  return random_normal(random_site(static_cast<uint64_t>(step), p.spec.name), 1, i);
+}
+double learning_rate_of(int step) { return 0.01 / step; }
+float gradient_scale_of(int step) { return step == 2 ? 0.25f : 1.0f; }
+
+using Values = std::map<std::string, std::vector<double>>;  // by parameter
+
+// Masters after some steps, updated piece by piece as that many ranks would.
+struct Steps {
+  Runtime runtime{{.threads = 1}};
+  ParameterRegistry registry;
+  std::unique_ptr<ResidentStore> store;
+  std::vector<std::unique_ptr<Optimizer>> of_rank;
+
+  Steps(const OptimOptions& options, int ranks) {
+    add_random_parameters(registry, 11, 10);
+    registry.freeze({});
+    store = std::make_unique<ResidentStore>(runtime, registry, DType::kF32, 10'000);
+    store->initialise(1);
+    const OptimizerEntry& entry = find_optimizer(options.name);
+    const ShardMap shards(store->buckets(), ranks, entry.unit);
+    for (int r = 0; r < ranks; ++r) of_rank.push_back(entry.make(options, {runtime, *store, shards.pieces(r)}));
+  }
+
+  void step(int step) {
+    store->begin_step(1, nullptr);
+    for (Pack& pack : registry.packs()) {
+      Tensor target = store->gradient(pack).value;
+      fill(runtime, target, 0);
+      for (const Parameter* p : pack.members)
+        for (int64_t i = 0; i < p->local_shape.num_elements(); ++i)
+          target.data<float>()[p->pack_offset + i] = gradient_element(step, *p, i);
+      store->contributed(pack);
+    }
+    for (auto& optimizer : of_rank) optimizer->update({step, learning_rate_of(step), gradient_scale_of(step)});
+  }
+  Values masters() {
+    Values values;
+    for (const Parameter& p : registry.parameters()) {
+      const Tensor t = store->master(p);
+      values[p.spec.name] = {t.data<float>(), t.data<float>() + t.num_elements()};
+    }
+    return values;
+  }
+};
+
+Values run(const OptimOptions& options, int ranks) {
+  Steps r(options, ranks);
+  for (int s = 1; s <= kSteps; ++s) r.step(s);
+  return r.masters();
+}
+
+// Updates one element over the steps, in f64. update(step, lr, gradient, decay, p).
+using Update = std::function<void(int, double, double, double, double&)>;
+void expect_follows(const OptimOptions& options, const std::function<Update()>& reference) {
+  const Values start = Steps(options, 1).masters(), got = run(options, 1);
+  const Steps shapes(options, 1);
+  for (const Parameter& p : shapes.registry.parameters()) {
+    const double decay = p.spec.shape.num_dims() < 2 ? 0 : options.weight_decay;
+    for (size_t i = 0; i < got.at(p.spec.name).size(); ++i) {
+      double expected = start.at(p.spec.name)[i];
+      const Update update = reference();
+      for (int s = 1; s <= kSteps; ++s) {
+        const double g = static_cast<double>(gradient_element(s, p, static_cast<int64_t>(i))) *
+                         static_cast<double>(gradient_scale_of(s));
+        update(s, learning_rate_of(s), g, decay, expected);
+      }
+      ASSERT_NEAR(got.at(p.spec.name)[i], expected, 2e-6 * (1 + std::abs(expected))) << p.spec.name << " " << i;
+    }
+  }
+}
+
+TEST(Optimizers, AdamwFollowsTheDoubleReference) {
+  OptimOptions o;
+  o.beta1 = 0.9;
+  o.beta2 = 0.999;
+  o.weight_decay = 0.1;
+  expect_follows(o, [&o]() -> Update {
+    return [&o, m = 0.0, v = 0.0](int step, double lr, double g, double decay, double& p) mutable {
+      m = o.beta1 * m + (1 - o.beta1) * g;
+      v = o.beta2 * v + (1 - o.beta2) * g * g;
+      const double m_hat = m / (1 - std::pow(o.beta1, step)), v_hat = v / (1 - std::pow(o.beta2, step));
+      p -= lr * decay * p;
+      p -= lr * m_hat / (std::sqrt(v_hat) + o.eps);
+    };
+  });
+}
+
+TEST(Optimizers, SgdFollowsTheDoubleReference) {
+  for (const double momentum : {0.0, 0.9})
+    for (const bool nesterov : {false, true}) {
+      OptimOptions o;
+      o.name = "sgd";
+      o.momentum = momentum;
+      o.nesterov = nesterov;
+      o.weight_decay = 0.05;
+      expect_follows(o, [&o]() -> Update {
+        return [&o, b = 0.0](int step, double lr, double g, double decay, double& p) mutable {
+          g += decay * p;
+          b = step == 1 ? g : o.momentum * b + g;
+          p -= lr * (o.nesterov ? g + o.momentum * b : b);
+        };
+      });
+    }
+}
+
+TEST(Optimizers, GiveTheSameMastersForAnyNumberOfShards) {
+  for (const std::string& name : optimizer_names()) {
+    OptimOptions options;
+    options.name = name;
+    const Values alone = run(options, 1);
+    EXPECT_EQ(run(options, 2), alone) << name;
+    EXPECT_EQ(run(options, 3), alone) << name;
+  }
+}
+
+TEST(Optimizers, LeavePaddingZero) {
+  OptimOptions options;
+  Steps r(options, 3);
+  for (int s = 1; s <= kSteps; ++s) r.step(s);
+  for (const Pack& pack : r.registry.packs()) {
+    const Tensor master = r.store->master(pack);
+    for (int64_t i = pack.rows * pack.cols; i < pack.num_elements(); ++i) ASSERT_EQ(master.data<float>()[i], 0);
+  }
+}
+
+TEST(Optimizers, ReportStateOfEveryElementOnce) {
+  const std::map<std::string, std::vector<std::string>> entries = {{"adamw", {"adamw.m", "adamw.v"}},
+                                                                   {"sgd", {"sgd.momentum"}}};
+  for (const std::string& name : optimizer_names()) {
+    OptimOptions options;
+    options.name = name;
+    Steps r(options, 3);
+    std::map<std::string, int64_t> elements;
+    for (auto& optimizer : r.of_rank)
+      optimizer->visit_state([&](StateEntry& e) {
+        ASSERT_EQ(e.boxes.size(), 1u);
+        EXPECT_EQ(e.boxes[0].num_elements(), e.value.num_elements());
+        EXPECT_EQ(e.value.dtype(), DType::kF32);
+        EXPECT_EQ(e.rule, Reshard::kSlice);
+        elements[e.name] += e.value.num_elements();
+      });
+    std::map<std::string, int64_t> expected;
+    for (const std::string& entry : entries.at(name))
+      for (const Parameter& p : r.registry.parameters())
+        expected[entry + "/" + p.spec.name] = p.spec.shape.num_elements();
+    EXPECT_EQ(elements, expected);
+  }
+}
+
+TEST(Optimizers, DecayMatricesOnly) {
+  for (const Role role : {Role::kMatrix, Role::kExpert, Role::kEmbedding, Role::kHead, Role::kRouter})
+    EXPECT_TRUE(decays(role)) << name_of(role);
+  for (const Role role : {Role::kNorm, Role::kBias, Role::kBuffer}) EXPECT_FALSE(decays(role)) << name_of(role);
+
+  OptimOptions options;
+  options.weight_decay = 0.5;
+  Steps r(options, 1);
+  const Values before = r.masters();
+  r.store->begin_step(1, nullptr);
+  r.store->finish_gradients(*make_cpu_stream());  // zero gradients: only the decay moves anything
+  r.of_rank[0]->update({1, 0.1, 1});
+  const Values after = r.masters();
+  for (const Parameter& p : r.registry.parameters())
+    for (size_t i = 0; i < after.at(p.spec.name).size(); ++i) {
+      const double kept = decays(p.spec.role) ? 1 - 0.1 * 0.5 : 1;
+      ASSERT_NEAR(after.at(p.spec.name)[i], kept * before.at(p.spec.name)[i], 1e-6) << p.spec.name;
+    }
+}
+
+TEST(Optimizers, AreRefusedByName) { EXPECT_THROW(find_optimizer("adam"), ConfigError); }
+
+}  // namespace
+}  // namespace deepflow
