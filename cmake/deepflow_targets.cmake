@@ -49,7 +49,7 @@ function(deepflow_mpi_test name)
   target_link_libraries(${name} PRIVATE GTest::gtest GTest::gmock ${A_LIBRARIES})
   foreach(n ${A_RANKS})
     add_test(NAME ${name}.ranks_${n} COMMAND ${CMAKE_SOURCE_DIR}/tests/mpirun ${n} $<TARGET_FILE:${name}>)
-    set_tests_properties(${name}.ranks_${n} PROPERTIES TIMEOUT 600 PROCESSORS 2)
+    set_tests_properties(${name}.ranks_${n} PROPERTIES LABELS mpi TIMEOUT 600 PROCESSORS 2)
   endforeach()
 endfunction()
 
