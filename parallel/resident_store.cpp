@@ -20,6 +20,15 @@ ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, DTyp
   }
 }
 
+// Operations under way hold memory of the runtime, which ends after this; errors have been or will be told by others.
+ResidentStore::~ResidentStore() {
+  for (BucketState& p : progress_)
+    for (const WorkPtr& work : {p.reducing, p.sharing}) try {
+        if (work) work->wait_host();
+      } catch (const CommError&) {
+      }
+}
+
 void ResidentStore::initialise(uint64_t seed) {
   for (Parameter& p : registry_.parameters()) {
     Tensor value = master(p);
@@ -142,6 +151,7 @@ void ResidentStore::finish_gradients(Stream& stream) {
   send_complete_buckets();
   for (BucketState& p : progress_)
     if (p.reducing) std::exchange(p.reducing, nullptr)->wait(stream);
+  wait_for_masters(stream);  // of buckets that no forward pass read: the optimizer writes them next
 }
 
 void ResidentStore::share_all(Exchange& exchange) {

@@ -20,6 +20,9 @@ class ResidentStore final : public ParameterStore, public StateOwner {
   // The registry is frozen and outlives the store. compute: dtype of the derived forms.
   ResidentStore(Runtime& runtime, ParameterRegistry& registry, DType compute,
                 int64_t bucket_elements = kBucketElements);
+  ~ResidentStore() override;  // waits for what is under way
+  ResidentStore(const ResidentStore&) = delete;
+  ResidentStore& operator=(const ResidentStore&) = delete;
 
   // Values from the specs' initialisers: the same on every layout.
   void initialise(uint64_t seed);

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -35,16 +36,23 @@ class RecordingExchange final : public Exchange {
   explicit RecordingExchange(Runtime& runtime) : runtime_(runtime) {}
   WorkPtr reduce(Bucket& bucket) override {
     reduced.push_back(bucket.id);
-    return std::make_shared<Doubling>(runtime_, bucket.grad);
+    works.push_back(std::make_shared<Doubling>(runtime_, bucket.grad));
+    return works.back();
   }
   void finish(bool) override {}
   WorkPtr share(Bucket& bucket) override {
     shared.push_back(bucket.id);
-    return std::make_shared<Doubling>(runtime_, bucket.master);
+    works.push_back(std::make_shared<Doubling>(runtime_, bucket.master));
+    return works.back();
   }
   void visit_state(const StateVisitor&) override {}
 
+  int waited() const {
+    return static_cast<int>(std::count_if(works.begin(), works.end(), [](const auto& w) { return w->waited; }));
+  }
+
   std::vector<int> reduced, shared;
+  std::vector<std::shared_ptr<Doubling>> works;
 
  private:
   Runtime& runtime_;
@@ -250,6 +258,28 @@ TEST(ResidentStore, SharesTheBucketOfTheFirstLayerFirst) {
   EXPECT_EQ(f.store->master(*f.norm).data<float>()[0], 2 * before);
   f.store->wait_for_masters(*f.stream);  // nothing left to wait for
   EXPECT_EQ(f.store->master(*f.norm).data<float>()[0], 2 * before);
+}
+
+TEST(ResidentStore, WaitsForMastersThatNobodyReadBeforeTheyAreWrittenAgain) {
+  Fixture f;
+  RecordingExchange exchange(f.runtime);
+  f.store->share_all(exchange);
+  EXPECT_EQ(exchange.waited(), 0);
+  f.store->begin_step(1, nullptr);
+  f.store->finish_gradients(*f.stream);
+  EXPECT_EQ(exchange.waited(), 3);
+}
+
+TEST(ResidentStore, EndsOnlyWhenNothingIsUnderWay) {
+  Fixture f;
+  RecordingExchange exchange(f.runtime);
+  f.store->share_all(exchange);
+  f.store->begin_step(1, &exchange);
+  f.contribute(*f.head, 1);
+  ASSERT_EQ(exchange.works.size(), 4u);
+  EXPECT_EQ(exchange.waited(), 0);
+  f.store.reset();
+  EXPECT_EQ(exchange.waited(), 4);
 }
 
 TEST(ResidentStore, VisitsEveryParameterOnceInTheSameOrder) {
