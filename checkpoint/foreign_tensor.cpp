@@ -95,7 +95,7 @@ void ForeignTensor::read(Runtime& runtime, const SafetensorsFile& file, const Sa
 
 Tensor ForeignTensor::assemble(Runtime& runtime, const WholeValue& value) const {
   const Shape shape(shape_.begin(), shape_.end());
-  const Tensor whole = Tensor::empty(runtime.memory(), shape, DType::kF32);
+  Tensor whole = Tensor::empty(runtime.memory(), shape, DType::kF32);
   const Tensor matrix = transposed_ ? as_matrix(whole, cols_, rows_) : as_matrix(whole, rows_, cols_);
   for (const Part& part : parts_) {
     const Tensor logical = as_matrix(value(*part.parameter), part.rows, cols_);

@@ -3,6 +3,7 @@
 #include "checkpoint/hf_folder.h"
 #include "core/error.h"
 #include "data/token_store.h"
+#include "engine/thread_share.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -52,11 +53,10 @@ void set_initial_values(Session& session, const RunOptions& options) {
   session.store().state_written();
 }
 
-SessionOptions session_options(const RunOptions& options, int ranks_on_host) {
+SessionOptions session_options(const RunOptions& options, Communicator& all) {
   SessionOptions s;
   s.precision = options.train.precision;
-  s.threads = options.train.threads;
-  s.ranks_on_host = ranks_on_host;
+  s.threads = options.train.threads > 0 ? options.train.threads : fair_threads(all);
   s.cpu_isa = options.train.cpu_isa;
   s.bucket_elements = options.train.bucket_elements;
   return s;

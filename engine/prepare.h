@@ -22,7 +22,8 @@ void complete_model(RunOptions& options, const Tokenizer* tokenizer, const Optio
 // Initial values: init_from's, or random ones of train.seed.
 void set_initial_values(Session& session, const RunOptions& options);
 
-SessionOptions session_options(const RunOptions& options, int ranks_on_host);
+// Threads that the recipe leaves open are shared fairly with the host's other ranks. Collective.
+SessionOptions session_options(const RunOptions& options, Communicator& all);
 
 // A folder with a trained model as `deepflow train` leaves it (run folder: its `model` below), or any Hugging Face
 // folder. Throws ConfigError when it is neither.

@@ -6,7 +6,6 @@ namespace {
 RuntimeOptions runtime_options(const SessionOptions& options) {
   RuntimeOptions r;
   r.threads = options.threads;
-  r.ranks_on_host = options.ranks_on_host;
   if (options.cpu_isa != "auto") r.cpu_isa = isa_from_name(options.cpu_isa);
   return r;
 }

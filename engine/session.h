@@ -14,8 +14,7 @@ namespace deepflow {
 
 struct SessionOptions {
   std::string precision = "f32";
-  int threads = 0;
-  int ranks_on_host = 1;
+  int threads = 0;  // 0: every core that this process may use
   std::string cpu_isa = "auto";
   int64_t bucket_elements = ResidentStore::kBucketElements;
 };

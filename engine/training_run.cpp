@@ -44,8 +44,7 @@ class Run {
         mesh_(world.all(), layout_of(options.parallel, world.size())),
         comm_(mesh_.along("dp")) {
     complete_model(options_, tokenizer_.get(), &keys);
-    session_ = std::make_unique<Session>(options_.model, session_options(options_, world.ranks_on_host()), comm_,
-                                         mesh_.coord());
+    session_ = std::make_unique<Session>(options_.model, session_options(options_, world.all()), comm_, mesh_.coord());
     world_.record_spans(&session_->runtime().trace());
     open_data();
     set_initial_values(*session_, options_);

@@ -33,7 +33,7 @@ int evaluate_model(const EvalArguments& arguments, World& world) {
   complete_model(options, tokenizer.get(), nullptr);
 
   Mesh mesh(world.all(), layout_of(options.parallel, world.size()));
-  Session session(options.model, session_options(options, world.ranks_on_host()), mesh.along("dp"), mesh.coord());
+  Session session(options.model, session_options(options, world.all()), mesh.along("dp"), mesh.coord());
   set_initial_values(session, options);
   const ModelShape& shape = session.model().shape();
   options.data.sequence = arguments.sequence > 0 ? arguments.sequence : shape.max_positions;

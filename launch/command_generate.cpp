@@ -37,7 +37,7 @@ int generate_text(const GenerateArguments& arguments) {
     throw ConfigError("{}: no tokenizer.json beside the model; generate needs one", options.model.init_from);
   complete_model(options, tokenizer.get(), nullptr);
   const std::unique_ptr<Communicator> comm = make_self_communicator("generate");
-  Session session(options.model, session_options(options, 1), *comm, {});
+  Session session(options.model, session_options(options, *comm), *comm, {});
   set_initial_values(session, options);
   Machine machine = session.machine();
 

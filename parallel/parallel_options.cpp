@@ -8,7 +8,7 @@ void declare(OptionGroup& group, ParallelOptions& options) {
       .unit("ranks")
       .at_least(0);
   group.add("zero", options.zero)
-      .help("what is sharded over the data-parallel ranks; 0: nothing, 1: optimizer state and master weights")
+      .help("what is sharded over the data-parallel ranks; 0: nothing, 1: optimizer state and the update")
       .source("Rajbhandari et al. 2020, ZeRO, section 5")
       .range(0, 1);
   group.add("comm_timeout", options.comm.timeout)

@@ -61,7 +61,7 @@ int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int step
   options.optim.lr = 3e-4;
   options.model.fill_in(0, sequence, nullptr);
   const std::unique_ptr<Communicator> comm = make_self_communicator("bench");
-  Session session(options.model, session_options(options, 1), *comm, {});
+  Session session(options.model, session_options(options, *comm), *comm, {});
   session.store().initialise(1);
   const int64_t vocabulary = session.model().shape().vocabulary;
   SampleOptions cut;

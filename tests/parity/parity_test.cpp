@@ -86,7 +86,7 @@ TEST_P(Parity, FolderSurvivesARoundTrip) {
   const ScratchFolder scratch;
   const RunOptions options = options_of(golden(GetParam()), "f32");
   const auto comm = make_self_communicator("test");
-  Session session(options.model, session_options(options, 1), *comm, {});
+  Session session(options.model, session_options(options, *comm), *comm, {});
   set_initial_values(session, options);
   const auto value = [&](const Parameter& p) { return session.store().master(p); };
   HfFolderOptions how;
