@@ -4,6 +4,7 @@
 #include "core/log.h"
 #include "launch/cli_environment.h"
 #include "launch/command_data.h"
+#include "launch/command_doctor.h"
 #include "launch/command_eval.h"
 #include "launch/command_generate.h"
 #include "launch/command_probe.h"
@@ -19,7 +20,8 @@ namespace {
 
 // Every command, in the order of `deepflow --help`.
 constexpr void (*kCommands[])(Cli&) = {
-    add_train_command, add_eval_command, add_generate_command, add_probe_command, add_data_command, add_recipe_command,
+    add_train_command, add_eval_command,   add_generate_command, add_probe_command,
+    add_data_command,  add_doctor_command, add_recipe_command,
 };
 
 // The innermost command that was named on the line.
