@@ -104,7 +104,7 @@ json measure_collectives(Communicator& all) {
   return rows;
 }
 
-void measure(json& report, const HostReport& host, World& world, int threads) {
+void measure(json& report, World& world, int threads) {
   const double lame = report["cpu"]["kernels"].is_null() ? 1 : 0;
   if (sum_over(world.all(), lame) > 0) return;  // some rank cannot compute
   RuntimeOptions options;
@@ -138,7 +138,7 @@ std::string joined(const std::vector<std::string>& lines) {
 json gather_warnings(Communicator& all, const HostReport& host, const HostUse& use) {
   std::vector<std::string> mine = find_hindrances(host, use);
   if (use.hosts > 1)
-    for (std::string& line : mine) line = host.host + ": " + line;
+    for (std::string& line : mine) line.insert(0, host.host + ": ");
   json warnings = json::array();
   std::set<std::string> seen;
   for (const std::string& text : gather_texts(all, joined(mine), "warnings"))
@@ -174,7 +174,7 @@ json examine(World& world, const DoctorOptions& options) {
   report["gpu"] = describe_gpus();
   report["libraries"] = json::object();
   for (const auto& [name, version] : library_versions()) report["libraries"][name] = version;
-  if (options.measure) measure(report, host, world, threads);
+  if (options.measure) measure(report, world, threads);
   report["warnings"] = gather_warnings(all, host, use);
   for (const std::string& line : hindrances_of_speed(report)) report["warnings"].push_back(line);
   return report;

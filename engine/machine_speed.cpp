@@ -74,6 +74,7 @@ double measure_all_reduce(Communicator& comm, int64_t bytes, double seconds) {
   const double first = once();  // slower than the others, but all that a slow network has time for
   std::vector<double> times;
   const int repeats = static_cast<int>(std::min(50.0, seconds / std::max(first, 1e-6)));
+  times.reserve(static_cast<size_t>(repeats));
   for (int i = 0; i < repeats; ++i) times.push_back(once());
   if (times.empty()) return first;
   std::sort(times.begin(), times.end());
