@@ -42,7 +42,7 @@ bool absent_by_default(const Option& option) {
 
 // "number, 0 to 10"; names alone say that they are text.
 std::string values_text(const Option& option) {
-  const std::string type = option.type_text(), range = option.range_text();
+  std::string type = option.type_text(), range = option.range_text();
   if (range.empty()) return type;
   if (type == "text") return range;
   return type + ", " + range;

@@ -39,7 +39,7 @@ Blend::Blend(const std::vector<double>& weights)
     const int middle = (range.first + range.last) / 2;
     const double left = std::accumulate(weights.begin() + range.first, weights.begin() + middle, 0.0);
     const double right = std::accumulate(weights.begin() + middle, weights.begin() + range.last, 0.0);
-    share_[middle] = static_cast<uint64_t>(std::ldexp(left / (left + right), kShareBits) + 0.5);
+    share_[middle] = static_cast<uint64_t>(std::llround(std::ldexp(left / (left + right), kShareBits)));
     open.push_back({range.first, middle});
     open.push_back({middle, range.last});
   }

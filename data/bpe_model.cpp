@@ -85,7 +85,7 @@ void BpeModel::add_vocabulary(const BpeSpec& spec, const std::string& where) {
                       token, id, count);
     highest = std::max(highest, id);
   }
-  tokens_.resize(static_cast<size_t>(highest + 1));
+  tokens_.resize(static_cast<size_t>(highest) + 1);
   present_.resize(tokens_.size());
   for (const auto& [token, id] : spec.vocabulary) {
     const auto i = static_cast<size_t>(id);

@@ -115,7 +115,7 @@ class Run {
 
   // The weights are the same on every rank of the batch axes: one writes.
   std::string save_model() {
-    const std::string folder = options_.run.dir + "/model";
+    std::string folder = options_.run.dir + "/model";
     session_->store().wait_for_masters(session_->machine().stream);
     if (is_first()) {
       HfFolderOptions how;

@@ -34,7 +34,7 @@ std::string readable_frame(const std::string& frame) {
   if (open == std::string::npos || plus == std::string::npos || plus == open + 1) return frame;
   int status = 0;
   char* name = abi::__cxa_demangle(frame.substr(open + 1, plus - open - 1).c_str(), nullptr, nullptr, &status);
-  const std::string result = status == 0 ? frame.substr(0, open + 1) + name + frame.substr(plus) : frame;
+  std::string result = status == 0 ? frame.substr(0, open + 1) + name + frame.substr(plus) : frame;
   std::free(name);
   return result;
 }
