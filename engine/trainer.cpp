@@ -104,7 +104,6 @@ StepReport Trainer::step() {
   {
     const ScopedSpan span(trace, "optimizer", SpanKind::kCompute);
     optimizer_->update(update);
-    for (Pack& pack : machine_.store.registry().packs()) machine_.store.written(pack);
   }
   machine_.store.share_all(*exchange_);
   exchange_->finish(true);

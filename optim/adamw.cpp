@@ -2,6 +2,7 @@
 
 #include "kernels/ops/optimizer_update.h"
 #include "optim/piece_state.h"
+#include "optim/update_tiles.h"
 
 namespace deepflow {
 namespace {
@@ -22,13 +23,18 @@ class Adamw final : public Optimizer {
     s.eps = options_.eps;
     s.step = step.step;
     s.gradient_scale = step.gradient_scale;
-    for (size_t i = 0; i < domain_.pieces.size(); ++i) {
+    s.weight_decay = options_.weight_decay;
+    const AdamwRange decaying(domain_.runtime, s);
+    s.weight_decay = 0;
+    const AdamwRange plain(domain_.runtime, s);
+    update_in_tiles(domain_, [&](size_t i, int64_t begin, int64_t count) {
       const ShardPiece& piece = domain_.pieces[i];
       const Bucket& bucket = domain_.store.buckets()[static_cast<size_t>(piece.bucket)];
-      s.weight_decay = decays(piece.parameter->spec.role) ? options_.weight_decay : 0;
-      Tensor master = piece_of(bucket.master, piece);
-      adamw_update(domain_.runtime, s, master, m_.of(i), v_.of(i), piece_of(bucket.grad, piece));
-    }
+      const int64_t at = piece.begin + begin;
+      const AdamwRange& update_range = decays(piece.parameter->spec.role) ? decaying : plain;
+      update_range(bucket.master.data<float>() + at, m_.of(i).data<float>() + begin, v_.of(i).data<float>() + begin,
+                   bucket.grad.data<float>() + at, count);
+    });
   }
 
   void visit_state(const StateVisitor& visit) override {

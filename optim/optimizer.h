@@ -17,8 +17,8 @@ struct UpdateStep {
   float gradient_scale = 1;  // clipping
 };
 
-// Updates the masters of this rank's pieces from their gradients. State is f32, one entry per piece. Local: gathering
-// the masters afterwards is the exchange's work.
+// Updates the masters of this rank's pieces from their gradients and marks every pack as written (update_tiles.h).
+// State is f32, one entry per piece. Local: gathering the masters afterwards is the exchange's work.
 class Optimizer : public StateOwner {
  public:
   virtual void update(const UpdateStep& step) = 0;

@@ -20,6 +20,4 @@ void PieceState::visit_state(const std::vector<ShardPiece>& pieces, const StateV
   }
 }
 
-Tensor piece_of(const Tensor& flat, const ShardPiece& piece) { return flat.flat_range(piece.begin, piece.end); }
-
 }  // namespace deepflow

@@ -22,7 +22,4 @@ class PieceState {
   std::vector<Tensor> values_;
 };
 
-// The piece's range of a bucket's flat memory.
-Tensor piece_of(const Tensor& flat, const ShardPiece& piece);
-
 }  // namespace deepflow

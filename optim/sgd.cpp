@@ -2,6 +2,7 @@
 
 #include "kernels/ops/optimizer_update.h"
 #include "optim/piece_state.h"
+#include "optim/update_tiles.h"
 
 namespace deepflow {
 namespace {
@@ -18,13 +19,18 @@ class Sgd final : public Optimizer {
     s.nesterov = options_.nesterov;
     s.first = step.step == 1;
     s.gradient_scale = step.gradient_scale;
-    for (size_t i = 0; i < domain_.pieces.size(); ++i) {
+    s.weight_decay = options_.weight_decay;
+    const SgdRange decaying(domain_.runtime, s);
+    s.weight_decay = 0;
+    const SgdRange plain(domain_.runtime, s);
+    update_in_tiles(domain_, [&](size_t i, int64_t begin, int64_t count) {
       const ShardPiece& piece = domain_.pieces[i];
       const Bucket& bucket = domain_.store.buckets()[static_cast<size_t>(piece.bucket)];
-      s.weight_decay = decays(piece.parameter->spec.role) ? options_.weight_decay : 0;
-      Tensor master = piece_of(bucket.master, piece);
-      sgd_update(domain_.runtime, s, master, momentum_.of(i), piece_of(bucket.grad, piece));
-    }
+      const int64_t at = piece.begin + begin;
+      const SgdRange& update_range = decays(piece.parameter->spec.role) ? decaying : plain;
+      update_range(bucket.master.data<float>() + at, momentum_.of(i).data<float>() + begin,
+                   bucket.grad.data<float>() + at, count);
+    });
   }
 
   void visit_state(const StateVisitor& visit) override { momentum_.visit_state(domain_.pieces, visit); }

@@ -11,6 +11,8 @@ namespace deepflow {
 // All calls are collective over the batch axes and made in the same order on every rank.
 class Exchange : public StateOwner {
  public:
+  // Nothing travels: a gradient is what it will be as soon as this rank has completed it.
+  virtual bool is_local() const = 0;
   // After it, the summed gradient is valid on this rank's shard of the bucket (everywhere, without ZeRO).
   virtual WorkPtr reduce(Bucket& bucket) = 0;
   // Once a step, after every bucket. applied = false (overflow, NaN): what was sent returns to the residuals.

@@ -92,6 +92,24 @@ void ResidentStore::derive(Pack& pack, Form form, DerivedForm& derived) {
   derived.version = pack.version;
 }
 
+WeightPanels ResidentStore::panels(const Pack& pack) {
+  WeightPanels panels{pack.physical_rows, pack.cols};
+  for (const Form form : {Form::kForward, Form::kInputGrad}) {
+    const auto known = forms_.find({pack.id, form});
+    if (known == forms_.end()) continue;
+    if (!lies_in_panels(runtime_, compute_, pack.physical_rows, pack.cols, form)) return {};
+    (form == Form::kForward ? panels.forward : panels.input_grad) = static_cast<BF16*>(known->second.value.raw());
+  }
+  return panels;
+}
+
+void ResidentStore::written(Pack& pack, bool with_panels) {
+  ++pack.version;
+  if (!with_panels) return;
+  for (const Form form : {Form::kForward, Form::kInputGrad})
+    if (const auto known = forms_.find({pack.id, form}); known != forms_.end()) known->second.version = pack.version;
+}
+
 int64_t ResidentStore::form_bytes() const {
   int64_t bytes = 0;
   for (const auto& [key, form] : forms_) bytes += static_cast<int64_t>(form.value.num_bytes());
@@ -117,7 +135,10 @@ void ResidentStore::begin_step(int passes, Exchange* exchange) {
   passes_ = passes;
   exchange_ = exchange;
   next_bucket_ = 0;
-  for (PackState& s : packs_) s.contributions = 0;
+  for (PackState& s : packs_) {
+    s.contributions = 0;
+    s.square_sum = 0;
+  }
   for (Bucket& bucket : buckets_)
     progress_[static_cast<size_t>(bucket.id)].incomplete_packs = static_cast<int>(bucket.packs.size());
 }
@@ -127,6 +148,7 @@ void ResidentStore::contributed(Pack& pack) {
   if (++s.contributions < expected(pack)) return;
   DF_ASSERT(s.contributions == expected(pack), "{} got more gradients than the {} it expects", pack.name,
             expected(pack));
+  if (gradients_are_final()) s.square_sum = sum_squares(runtime_, gradient(pack).value);
   --progress_[static_cast<size_t>(s.bucket)].incomplete_packs;
   send_complete_buckets();
 }
@@ -152,6 +174,13 @@ void ResidentStore::finish_gradients(Stream& stream) {
   for (BucketState& p : progress_)
     if (p.reducing) std::exchange(p.reducing, nullptr)->wait(stream);
   wait_for_masters(stream);  // of buckets that no forward pass read: the optimizer writes them next
+}
+
+std::optional<double> ResidentStore::gradient_square_sum() const {
+  if (!gradients_are_final()) return std::nullopt;
+  double sum = 0;
+  for (const PackState& s : packs_) sum += s.square_sum;
+  return sum;
 }
 
 void ResidentStore::share_all(Exchange& exchange) {

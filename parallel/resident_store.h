@@ -3,10 +3,12 @@
 #include "core/parameter_registry.h"
 #include "core/runtime.h"
 #include "core/state.h"
+#include "kernels/ops/weight_panels.h"
 #include "parallel/bucket.h"
 #include "parallel/exchange.h"
 
 #include <map>
+#include <optional>
 #include <vector>
 
 namespace deepflow {
@@ -38,15 +40,21 @@ class ResidentStore final : public ParameterStore, public StateOwner {
   // After the last backward: packs that nothing contributed to count as zero, buckets not yet sent are sent, and the
   // exchange of all is waited for.
   void finish_gradients(Stream& stream);
-  // Masters were written (optimizer, load, initialise): derived forms are stale. `shared`: bucket gathers under way
-  // that the first reader waits for.
-  void written(Pack& pack) { ++pack.version; }
+  // Masters were written (optimizer, load, initialise): derived forms are stale, but for the panels where the writer
+  // has written those as well.
+  void written(Pack& pack, bool with_panels = false);
+  // The packed forms that are in use, where somebody else may write all of them (kernels/ops/weight_panels.h).
+  WeightPanels panels(const Pack& pack);
+  // Bucket gathers under way, which the first reader waits for.
   void share_all(Exchange& exchange);
   void wait_for_masters(Stream& stream);
 
   Tensor master(const Pack& pack);         // f32 [physical_rows, cols]
   Tensor master(const Parameter& p);       // f32, local shape
   Tensor gradient_of(const Parameter& p);  // f32, local shape; after finish_gradients
+  // Sum of the squares of all gradients, taken pack by pack as each was complete and still in the caches; nothing where
+  // an exchange changes the gradients after that. After finish_gradients.
+  std::optional<double> gradient_square_sum() const;
   std::vector<Bucket>& buckets() { return buckets_; }
   ParameterRegistry& registry() { return registry_; }
   DType compute() const { return compute_; }
@@ -60,6 +68,7 @@ class ResidentStore final : public ParameterStore, public StateOwner {
     int bucket = 0;
     int64_t offset = 0;
     int contributions = 0;
+    double square_sum = 0;  // of the complete gradient
   };
   struct BucketState {
     int incomplete_packs = 0;
@@ -75,6 +84,7 @@ class ResidentStore final : public ParameterStore, public StateOwner {
   void ensure_gradients(Bucket& bucket);
   void send_complete_buckets();
   void derive(Pack& pack, Form form, DerivedForm& derived);
+  bool gradients_are_final() const { return exchange_ && exchange_->is_local(); }
 
   Runtime& runtime_;
   ParameterRegistry& registry_;

@@ -139,6 +139,12 @@ size_t GemmCache::packed_bytes(DType dtype, int64_t k, int64_t n) {
   return packed_layout(dtype, k, n).get_size();
 }
 
+bool GemmCache::packs_in_panels(int64_t k, int64_t n) {
+  const std::lock_guard lock(mutex_);
+  const memory::desc panels({k, n}, memory::data_type::bf16, memory::format_tag::BA16a64b2a);
+  return packed_layout(DType::kBF16, k, n) == panels && panels.get_size() == static_cast<size_t>(k * n) * sizeof(BF16);
+}
+
 GemmCache::Packing& GemmCache::find(const PackKey& key) {
   const auto known = packings_.find(key);
   if (known != packings_.end()) return known->second;

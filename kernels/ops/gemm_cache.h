@@ -45,6 +45,8 @@ class GemmCache {
   // source: B [k, n] row-major, or stored [n, k] when transposed, row stride ld.
   void pack(Runtime& runtime, DType dtype, int64_t k, int64_t n, const void* source, DType source_dtype, int64_t ld,
             bool transposed, void* packed);
+  // Whether that layout, for bf16, is panels of 64 columns, [k / 2][64][2] each, without padding.
+  bool packs_in_panels(int64_t k, int64_t n);
 
  private:
   // Primitives, the memory objects they run on, and the arguments in the form that the C interface wants.

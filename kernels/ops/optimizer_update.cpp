@@ -1,7 +1,6 @@
 #include "kernels/ops/optimizer_update.h"
 
 #include "core/error.h"
-#include "kernels/cpu/optimizer_update.h"
 
 #include <cmath>
 
@@ -15,10 +14,7 @@ float* flat(const Tensor& t, int64_t n) {
   return t.data<float>();
 }
 
-}  // namespace
-
-void adamw_update(Runtime& runtime, const AdamwStep& step, Tensor& master, Tensor& m, Tensor& v,
-                  const Tensor& gradient) {
+cpu::AdamwConstants constants_of(const AdamwStep& step) {
   DF_ASSERT(step.step >= 1);
   const double t = static_cast<double>(step.step);
   cpu::AdamwConstants c;
@@ -30,16 +26,10 @@ void adamw_update(Runtime& runtime, const AdamwStep& step, Tensor& master, Tenso
   c.inverse_root = static_cast<float>(1 / std::sqrt(1 - std::pow(step.beta2, t)));
   c.eps = static_cast<float>(step.eps);
   c.gradient_scale = step.gradient_scale;
-  const int64_t n = master.num_elements();
-  float *p = flat(master, n), *first = flat(m, n), *second = flat(v, n);
-  const float* g = flat(gradient, n);
-  auto* update = DF_KERNEL(runtime.isa(), adamw);
-  runtime.pool().parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
-    update(c, p + begin, first + begin, second + begin, g + begin, end - begin);
-  });
+  return c;
 }
 
-void sgd_update(Runtime& runtime, const SgdStep& step, Tensor& master, Tensor& momentum, const Tensor& gradient) {
+cpu::SgdConstants constants_of(const SgdStep& step) {
   cpu::SgdConstants c;
   c.lr = static_cast<float>(step.lr);
   c.momentum = static_cast<float>(step.momentum);
@@ -47,12 +37,42 @@ void sgd_update(Runtime& runtime, const SgdStep& step, Tensor& master, Tensor& m
   c.gradient_scale = step.gradient_scale;
   c.nesterov = step.nesterov;
   c.first = step.first;
+  return c;
+}
+
+}  // namespace
+
+AdamwRange::AdamwRange(const Runtime& runtime, const AdamwStep& step)
+    : isa_(runtime.isa()), constants_(constants_of(step)) {}
+
+void AdamwRange::operator()(float* master, float* m, float* v, const float* gradient, int64_t n) const {
+  DF_KERNEL(isa_, adamw)(constants_, master, m, v, gradient, n);
+}
+
+SgdRange::SgdRange(const Runtime& runtime, const SgdStep& step) : isa_(runtime.isa()), constants_(constants_of(step)) {}
+
+void SgdRange::operator()(float* master, float* momentum, const float* gradient, int64_t n) const {
+  DF_KERNEL(isa_, sgd)(constants_, master, momentum, gradient, n);
+}
+
+void adamw_update(Runtime& runtime, const AdamwStep& step, Tensor& master, Tensor& m, Tensor& v,
+                  const Tensor& gradient) {
   const int64_t n = master.num_elements();
-  float *p = flat(master, n), *b = c.momentum == 0 ? nullptr : flat(momentum, n);
+  float *p = flat(master, n), *first = flat(m, n), *second = flat(v, n);
   const float* g = flat(gradient, n);
-  auto* update = DF_KERNEL(runtime.isa(), sgd);
+  const AdamwRange update(runtime, step);
   runtime.pool().parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
-    update(c, p + begin, b ? b + begin : nullptr, g + begin, end - begin);
+    update(p + begin, first + begin, second + begin, g + begin, end - begin);
+  });
+}
+
+void sgd_update(Runtime& runtime, const SgdStep& step, Tensor& master, Tensor& momentum, const Tensor& gradient) {
+  const int64_t n = master.num_elements();
+  float *p = flat(master, n), *b = step.momentum == 0 ? nullptr : flat(momentum, n);
+  const float* g = flat(gradient, n);
+  const SgdRange update(runtime, step);
+  runtime.pool().parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
+    update(p + begin, b ? b + begin : nullptr, g + begin, end - begin);
   });
 }
 

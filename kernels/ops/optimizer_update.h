@@ -2,6 +2,7 @@
 
 #include "core/runtime.h"
 #include "core/tensor.h"
+#include "kernels/cpu/optimizer_update.h"
 
 namespace deepflow {
 
@@ -16,6 +17,17 @@ struct AdamwStep {
 void adamw_update(Runtime& runtime, const AdamwStep& step, Tensor& master, Tensor& m, Tensor& v,
                   const Tensor& gradient);
 
+// The same over n neighbouring elements, on the calling thread alone: for a caller that deals the work.
+class AdamwRange {
+ public:
+  AdamwRange(const Runtime& runtime, const AdamwStep& step);
+  void operator()(float* master, float* m, float* v, const float* gradient, int64_t n) const;
+
+ private:
+  CpuIsa isa_;
+  cpu::AdamwConstants constants_;
+};
+
 // torch.optim.SGD: b = momentum * b + g + weight_decay * p (b = g... at the first step); p -= lr * (nesterov ? g +
 // momentum * b : b). Without momentum the tensor `momentum` is not touched and may be undefined.
 struct SgdStep {
@@ -24,5 +36,14 @@ struct SgdStep {
   float gradient_scale;
 };
 void sgd_update(Runtime& runtime, const SgdStep& step, Tensor& master, Tensor& momentum, const Tensor& gradient);
+class SgdRange {
+ public:
+  SgdRange(const Runtime& runtime, const SgdStep& step);
+  void operator()(float* master, float* momentum, const float* gradient, int64_t n) const;
+
+ private:
+  CpuIsa isa_;
+  cpu::SgdConstants constants_;
+};
 
 }  // namespace deepflow

@@ -12,6 +12,7 @@ class DenseExchange final : public Exchange {
  public:
   DenseExchange(Communicator& domain, const ShardMap& shards) : domain_(domain), shards_(shards) {}
 
+  bool is_local() const override { return domain_.size() == 1; }
   WorkPtr reduce(Bucket& bucket) override;
   void finish(bool) override {}
   WorkPtr share(Bucket& bucket) override;

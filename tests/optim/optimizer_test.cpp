@@ -2,12 +2,14 @@
 
 #include "core/error.h"
 #include "kernels/ops/elementwise.h"
+#include "kernels/ops/matmul.h"
 #include "tests/parallel/some_parameters.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
@@ -134,6 +136,63 @@ TEST(Optimizers, GiveTheSameMastersForAnyNumberOfShards) {
     EXPECT_EQ(run(options, 2), alone) << name;
     EXPECT_EQ(run(options, 3), alone) << name;
   }
+}
+
+// Packs with and without panels: aligned members, members cut inside a block of rows, padded rows, odd columns.
+void add_packs_of_every_alignment(ParameterRegistry& registry) {
+  registry.add("qkv", {parameter("q", {128, 64}), parameter("k", {64, 64}), parameter("v", {64, 64})});
+  registry.add("odd", {parameter("odd.a", {32, 128}), parameter("odd.b", {32, 128})});
+  registry.add("embedding", {parameter("embedding", {150, 192}, Role::kEmbedding)});
+  registry.add("wide", {parameter("wide", {64, 2112})});
+  registry.add("narrow", {parameter("narrow", {64, 72})});
+  registry.add("bias", {parameter("bias", {64}, Role::kBias)});
+}
+
+TEST(Optimizers, LeaveEveryFormAsThoughItWereMadeFromTheNewMaster) {
+  const std::unique_ptr<Stream> cpu = make_cpu_stream();
+  Stream& stream = *cpu;
+  for (const std::string& name : optimizer_names())
+    for (const int ranks : {1, 2}) {
+      Runtime runtime({.threads = 2});
+      ParameterRegistry registry;
+      add_packs_of_every_alignment(registry);
+      registry.freeze({});
+      ResidentStore store(runtime, registry, DType::kBF16, 20'000);
+      store.initialise(1);
+      OptimOptions options;
+      options.name = name;
+      const OptimizerEntry& entry = find_optimizer(name);
+      const ShardMap shards(store.buckets(), ranks, entry.unit);
+      std::vector<std::unique_ptr<Optimizer>> of_rank;
+      for (int r = 0; r < ranks; ++r) of_rank.push_back(entry.make(options, {runtime, store, shards.pieces(r)}));
+      const auto forms_of = [&](Pack& pack) {
+        std::vector<Form> forms = {Form::kForward, Form::kInputGrad, Form::kRowMajor};
+        if (pack.role() == Role::kBias) forms.clear();
+        if (pack.name == "wide") forms = {Form::kForward};  // one form alone
+        return forms;
+      };
+      for (int step = 1; step <= 2; ++step) {
+        for (Pack& pack : registry.packs())
+          for (const Form form : forms_of(pack)) store.acquire(pack, form, stream);
+        store.begin_step(1, nullptr);
+        for (Pack& pack : registry.packs()) {
+          Tensor target = store.gradient(pack).value;
+          fill(runtime, target, 0.25f * static_cast<float>(step));
+          store.contributed(pack);
+        }
+        for (auto& optimizer : of_rank) optimizer->update({step, 0.1, 1});
+        for (Pack& pack : registry.packs())
+          for (const Form form : forms_of(pack)) {
+            const Tensor got = store.acquire(pack, form, stream), master = store.master(pack);
+            Tensor expected = Tensor::empty(runtime.memory(), got.shape(), got.dtype());
+            if (form == Form::kRowMajor)
+              copy(runtime, master, expected);
+            else
+              pack_weight(runtime, master, DType::kBF16, form, expected);
+            EXPECT_EQ(std::memcmp(got.raw(), expected.raw(), got.num_bytes()), 0) << pack.name << " " << ranks;
+          }
+      }
+    }
 }
 
 TEST(Optimizers, LeavePaddingZero) {

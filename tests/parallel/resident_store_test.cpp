@@ -20,6 +20,7 @@ using namespace testing;
 // Remembers which buckets it got; a reduction doubles the gradient when it is waited for.
 class RecordingExchange final : public Exchange {
  public:
+  bool is_local() const override { return false; }
   struct Doubling final : Work {
     Runtime& runtime;
     Tensor grad;

@@ -1,0 +1,14 @@
+#pragma once
+
+#include "core/dtype.h"
+#include "kernels/cpu/isa.h"
+
+namespace deepflow::cpu {
+
+// A block of 64 x 64 elements of a weight [out, in], f32 with `ld` elements from row to row, of which the first `rows`
+// rows exist (the others count as zero), rounded to bf16, as the 32 pairs of k by 64 columns that it is in each packed
+// form (kernels/ops/weight_panels.h): 8 KiB each, 64-byte aligned, written past the caches. Either may be null.
+DF_DECLARE_KERNELS(void write_panel_block(const float* weight, int64_t ld, int64_t rows, BF16* forward,
+                                          BF16* input_grad);)
+
+}  // namespace deepflow::cpu

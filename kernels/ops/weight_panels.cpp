@@ -1,0 +1,30 @@
+#include "kernels/ops/weight_panels.h"
+
+#include "core/error.h"
+#include "kernels/cpu/weight_panels.h"
+#include "kernels/ops/gemm_cache.h"
+
+#include <algorithm>
+
+namespace deepflow {
+
+bool lies_in_panels(Runtime& runtime, DType dtype, int64_t out, int64_t in, Form form) {
+  if (dtype != DType::kBF16 || out % kPanelBlock != 0 || in % kPanelBlock != 0) return false;
+  GemmCache& cache = GemmCache::of(runtime);
+  if (!cache.has_bf16()) return false;
+  return form == Form::kForward ? cache.packs_in_panels(in, out) : cache.packs_in_panels(out, in);
+}
+
+void write_panels(const Runtime& runtime, const float* master, const WeightPanels& p, int64_t row, int64_t rows,
+                  int64_t col, int64_t cols) {
+  DF_ASSERT(row % kPanelBlock == 0 && col % kPanelBlock == 0 && cols % kPanelBlock == 0, "tile at {}, {} of {} columns",
+            row, col, cols);
+  auto* write_block = DF_KERNEL(runtime.isa(), write_panel_block);
+  for (int64_t r = row; r < row + rows; r += kPanelBlock)
+    for (int64_t c = col; c < col + cols; c += kPanelBlock)
+      write_block(master + r * p.in + c, p.in, std::min(kPanelBlock, row + rows - r),
+                  p.forward ? p.forward + r * p.in + c * kPanelBlock : nullptr,
+                  p.input_grad ? p.input_grad + c * p.out + r * kPanelBlock : nullptr);
+}
+
+}  // namespace deepflow

@@ -1,0 +1,31 @@
+#pragma once
+
+#include "core/parameter.h"
+#include "core/runtime.h"
+
+namespace deepflow {
+
+// The packed forms of a bf16 weight [out, in] as memory that others may write: for every 64 columns of the product's
+// second operand B [k, n] one panel [k / 2][64][2], the layout that oneDNN calls BA16a64b2a. B is W^T in kForward and W
+// in kInputGrad. An optimizer that holds a tile of the master in its cache writes both there and then, which saves
+// reading the master twice more.
+struct WeightPanels {
+  int64_t out = 0, in = 0;
+  BF16* forward = nullptr;
+  BF16* input_grad = nullptr;
+  bool any() const { return forward || input_grad; }
+};
+
+// Rows and columns of a tile are cut at multiples of it.
+constexpr int64_t kPanelBlock = 64;
+
+// Whether that is what packed_weight_bytes and pack_weight (kernels/ops/matmul.h) mean by this form here: oneDNN asked
+// for this layout, and nothing of it is padding. Otherwise only pack_weight writes it.
+bool lies_in_panels(Runtime& runtime, DType dtype, int64_t out, int64_t in, Form form);
+
+// Rows [row, row + rows) and columns [col, col + cols) of the f32 master into the panels, on the calling thread, the
+// same bits as pack_weight. row, col, cols: multiples of kPanelBlock; a last block of fewer rows is filled with zeros.
+void write_panels(const Runtime& runtime, const float* master, const WeightPanels& panels, int64_t row, int64_t rows,
+                  int64_t col, int64_t cols);
+
+}  // namespace deepflow
