@@ -4,10 +4,17 @@
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/matmul.h"
 
+#include <algorithm>
+
 namespace deepflow {
 
-ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, DType compute, int64_t bucket_elements)
-    : runtime_(runtime), registry_(registry), compute_(compute), buckets_(make_buckets(registry, bucket_elements)) {
+ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, DType compute, int64_t bucket_elements,
+                             FormsKept forms_kept)
+    : runtime_(runtime),
+      registry_(registry),
+      compute_(compute),
+      forms_kept_(forms_kept),
+      buckets_(make_buckets(registry, bucket_elements)) {
   packs_.resize(registry.packs().size());
   progress_.resize(buckets_.size());
   for (Bucket& bucket : buckets_) {
@@ -69,6 +76,11 @@ Tensor ResidentStore::acquire(Pack& pack, Form form, Stream& stream) {
   WorkPtr& sharing = progress_[static_cast<size_t>(state(pack).bucket)].sharing;
   if (sharing) std::exchange(sharing, nullptr)->wait(stream);
   if (form == Form::kMaster) return master(pack);
+  if (form == Form::kInputGrad && forms_kept_ == FormsKept::kForward) {
+    DerivedForm transient;
+    derive(pack, form, transient);
+    return transient.value;
+  }
   DerivedForm& derived = forms_[{pack.id, form}];
   if (derived.version != pack.version) derive(pack, form, derived);
   return derived.value;
@@ -119,8 +131,12 @@ int64_t ResidentStore::form_bytes() const {
 void ResidentStore::ensure_gradients(Bucket& bucket) {
   if (bucket.grad.defined()) return;
   bucket.grad = Tensor::empty(runtime_.memory(), {bucket.num_elements}, DType::kF32);
-  // Once, for the gaps between packs: gradients themselves are overwritten by the first contribution.
-  fill(runtime_, bucket.grad, 0);
+  // The gaps between packs; gradients themselves are overwritten by the first contribution.
+  for (size_t i = 0; i < bucket.packs.size(); ++i) {
+    const int64_t end = i + 1 < bucket.packs.size() ? bucket.offsets[i + 1] : bucket.num_elements;
+    float* values = bucket.grad.data<float>();
+    std::fill(values + bucket.offsets[i] + bucket.packs[i]->num_elements(), values + end, 0.0f);
+  }
 }
 
 GradientTarget ResidentStore::gradient(Pack& pack) {
@@ -139,8 +155,10 @@ void ResidentStore::begin_step(int passes, Exchange* exchange) {
     s.contributions = 0;
     s.square_sum = 0;
   }
-  for (Bucket& bucket : buckets_)
+  for (Bucket& bucket : buckets_) {
+    bucket.grad = {};
     progress_[static_cast<size_t>(bucket.id)].incomplete_packs = static_cast<int>(bucket.packs.size());
+  }
 }
 
 void ResidentStore::contributed(Pack& pack) {

@@ -13,15 +13,22 @@
 
 namespace deepflow {
 
+// Which derived forms stay between steps. An input gradient's pack is a tenth of what AdamW training holds per
+// parameter; made again for each use, from the master, it costs 6 bytes of memory traffic per parameter and
+// micro-batch.
+enum class FormsKept : uint8_t { kAll, kForward };
+
 // Every parameter of this rank in memory: f32 masters and gradients in buckets, derived forms made on first use after a
-// write. Gradients go to the exchange bucket by bucket, in bucket order, while backward still runs.
+// write. Gradients take memory at their first contribution and give it back when the next step begins, so that backward
+// may use what forward's activations leave. Gradients go to the exchange bucket by bucket, in bucket order, while
+// backward still runs.
 class ResidentStore final : public ParameterStore, public StateOwner {
  public:
   static constexpr int64_t kBucketElements = int64_t{1} << 20;
 
   // The registry is frozen and outlives the store. compute: dtype of the derived forms.
-  ResidentStore(Runtime& runtime, ParameterRegistry& registry, DType compute,
-                int64_t bucket_elements = kBucketElements);
+  ResidentStore(Runtime& runtime, ParameterRegistry& registry, DType compute, int64_t bucket_elements = kBucketElements,
+                FormsKept forms_kept = FormsKept::kAll);
   ~ResidentStore() override;  // waits for what is under way
   ResidentStore(const ResidentStore&) = delete;
   ResidentStore& operator=(const ResidentStore&) = delete;
@@ -89,6 +96,7 @@ class ResidentStore final : public ParameterStore, public StateOwner {
   Runtime& runtime_;
   ParameterRegistry& registry_;
   DType compute_;
+  FormsKept forms_kept_;
   std::vector<Bucket> buckets_;
   std::vector<PackState> packs_;       // by pack id
   std::vector<BucketState> progress_;  // by bucket id

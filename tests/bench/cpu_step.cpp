@@ -96,6 +96,8 @@ int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int step
                      {"gemm_gflops", median(rates) * 1e-9},
                      {"gemm_share", flops / step / median(rates)},
                      {"rss", usage.ru_maxrss * 1024.0},
+                     {"memory_peak", session.runtime().memory().stats().peak},
+                     {"memory_mapped", session.runtime().memory().stats().reserved},
                      {"first_loss", losses.front()},
                      {"last_loss", losses.back()}};
   std::printf("%s\n", out.dump().c_str());
