@@ -2,8 +2,6 @@
 
 #include "core/error.h"
 
-#include <algorithm>
-
 namespace deepflow {
 namespace {
 
@@ -15,10 +13,7 @@ CpuIsa choose_isa(const CpuFeatures& cpu, std::optional<CpuIsa> forced) {
   return *forced;
 }
 
-int choose_threads(const RuntimeOptions& options) {
-  if (options.threads > 0) return options.threads;
-  return std::max(1, available_cores() / std::max(1, options.ranks_on_host));
-}
+int choose_threads(const RuntimeOptions& options) { return options.threads > 0 ? options.threads : available_cores(); }
 
 }  // namespace
 
@@ -26,9 +21,15 @@ Runtime::Runtime(const RuntimeOptions& options)
     : cpu_(detect_cpu()),
       isa_(choose_isa(cpu_, options.cpu_isa)),
       pool_(choose_threads(options)),
-      memory_(std::make_unique<CachingHostAllocator>()) {}
+      memory_(std::make_unique<CachingHostAllocator>()),
+      pinned_(!options.cpus.empty()) {
+  if (pinned_) pool_.pin(options.cpus);
+}
 
 // Slots may hold tensors: they go before the memory does.
-Runtime::~Runtime() { slots_.clear(); }
+Runtime::~Runtime() {
+  slots_.clear();
+  if (pinned_) use_any_cpu();
+}
 
 }  // namespace deepflow

@@ -11,12 +11,13 @@
 #include <optional>
 #include <typeindex>
 #include <unordered_map>
+#include <vector>
 
 namespace deepflow {
 
 struct RuntimeOptions {
-  int threads = 0;  // 0: the cores this process may use, shared with the other ranks on the host
-  int ranks_on_host = 1;
+  int threads = 0;                // 0: the cores this process may use
+  std::vector<int> cpus;          // one for each thread, which is pinned to it; empty: not pinned
   std::optional<CpuIsa> cpu_isa;  // forces a variant; the machine must have it
 };
 
@@ -50,6 +51,7 @@ class Runtime {
   ThreadPool pool_;
   std::unique_ptr<Allocator> memory_;
   Trace trace_;
+  bool pinned_;
   std::mutex slots_mutex_;
   std::unordered_map<std::type_index, std::shared_ptr<void>> slots_;
 };

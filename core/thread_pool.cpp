@@ -1,5 +1,7 @@
 #include "core/thread_pool.h"
 
+#include "core/error.h"
+
 #include <sched.h>
 
 #include <cmath>
@@ -17,6 +19,17 @@ void omp_set_dynamic(int);
 }
 
 namespace deepflow {
+namespace {
+
+cpu_set_t allowed_now() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) CPU_SET(0, &set);
+  return set;
+}
+const cpu_set_t kAllowedAtStart = allowed_now();  // before any thread was pinned
+
+}  // namespace
 
 ThreadPool::ThreadPool(int num_threads) : num_threads_(std::max(1, num_threads)) {
   omp_set_dynamic(0);
@@ -44,9 +57,27 @@ void ThreadPool::run_erased(Body body, void* closure, int num_threads) {
       &call, static_cast<unsigned>(num_threads), 0);
 }
 
+void ThreadPool::pin(const std::vector<int>& cpus) const {
+  DF_ASSERT(cpus.size() == static_cast<size_t>(num_threads_), "{} CPUs for {} threads", cpus.size(), num_threads_);
+  run([&](int thread, int) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<size_t>(cpus[static_cast<size_t>(thread)]), &one);
+    sched_setaffinity(0, sizeof(one), &one);
+  });
+}
+
+void use_any_cpu() { sched_setaffinity(0, sizeof(kAllowedAtStart), &kAllowedAtStart); }
+
+std::vector<int> allowed_cpus() {
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(static_cast<size_t>(cpu), &kAllowedAtStart)) cpus.push_back(cpu);
+  return cpus;
+}
+
 int available_cores() {
-  cpu_set_t set;
-  int cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  int cores = CPU_COUNT(&kAllowedAtStart);
   std::ifstream quota("/sys/fs/cgroup/cpu.max");
   std::string limit;
   double period = 0;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <type_traits>
+#include <vector>
 
 namespace deepflow {
 
@@ -15,6 +16,9 @@ class ThreadPool {
   int size() const { return num_threads_; }
   // Parallel loops of libraries that the calling thread starts from now on use size() threads as well.
   void adopt_caller() const;
+  // Thread t, the caller being thread 0, runs on CPU cpus[t] alone from now on. What the kernel refuses stays as it
+  // was.
+  void pin(const std::vector<int>& cpus) const;
 
   // f(thread, num_threads) on every thread of the pool; returns when all are done. Must not throw, must not nest.
   template <class F>
@@ -52,7 +56,14 @@ class ThreadPool {
   int num_threads_;
 };
 
-// Cores that this process may use: its affinity mask cut to the cgroup's quota.
+// For a thread that does not compute but was started by one that is pinned: it may run wherever the process was
+// allowed to at its start.
+void use_any_cpu();
+
+// The CPUs that the process was allowed at its start.
+std::vector<int> allowed_cpus();
+
+// How many cores this process may use: those CPUs, cut to the cgroup's quota.
 int available_cores();
 
 }  // namespace deepflow

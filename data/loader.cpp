@@ -1,6 +1,7 @@
 #include "data/loader.h"
 
 #include "core/error.h"
+#include "core/thread_pool.h"
 
 namespace deepflow {
 
@@ -20,7 +21,10 @@ Loader::~Loader() { stop(); }
 
 void Loader::start() {
   stopping_ = false;
-  thread_ = std::thread([this, from = cursor_] { read_ahead(from); });
+  thread_ = std::thread([this, from = cursor_] {
+    use_any_cpu();
+    read_ahead(from);
+  });
 }
 
 void Loader::stop() {

@@ -158,7 +158,7 @@ json examine(World& world, const DoctorOptions& options) {
   const HostReport host = read_host();
   const std::vector<std::string> names = gather_texts(all, host.host, "hosts");
   const std::set<std::string> hosts(names.begin(), names.end());
-  const int threads = options.threads > 0 ? options.threads : fair_threads(all);
+  const int threads = options.threads > 0 ? options.threads : share_threads(all).threads;
   const HostUse use{world.ranks_on_host(), threads, static_cast<int>(hosts.size())};
   const LaunchPlace place = find_launch_place([](const char* name) { return std::getenv(name); });
 

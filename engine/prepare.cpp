@@ -56,7 +56,10 @@ void set_initial_values(Session& session, const RunOptions& options) {
 SessionOptions session_options(const RunOptions& options, Communicator& all) {
   SessionOptions s;
   s.precision = options.train.precision;
-  s.threads = options.train.threads > 0 ? options.train.threads : fair_threads(all);
+  const ThreadShare share = share_threads(all);
+  s.threads = options.train.threads > 0 ? options.train.threads : share.threads;
+  if (s.threads == share.threads && options.train.pin_threads) s.cpus = share.cpus;
+  s.weight_forms = options.train.weight_forms;
   s.cpu_isa = options.train.cpu_isa;
   s.bucket_elements = options.train.bucket_elements;
   return s;

@@ -1,11 +1,14 @@
 #include "engine/session.h"
 
+#include "engine/form_choice.h"
+
 namespace deepflow {
 namespace {
 
 RuntimeOptions runtime_options(const SessionOptions& options) {
   RuntimeOptions r;
   r.threads = options.threads;
+  r.cpus = options.cpus;
   if (options.cpu_isa != "auto") r.cpu_isa = isa_from_name(options.cpu_isa);
   return r;
 }
@@ -17,8 +20,10 @@ Session::Session(const ModelOptions& model, const SessionOptions& options, Commu
     : runtime_(runtime_options(options)), stream_(make_cpu_stream()), batch_axes_(batch_axes) {
   model_ = model.config().build(runtime_, registry_, model.recompute);
   registry_.freeze(coord);
-  store_ =
-      std::make_unique<ResidentStore>(runtime_, registry_, dtype_from_name(options.precision), options.bucket_elements);
+  const DType compute = dtype_from_name(options.precision);
+  const FormsKept kept =
+      choose_forms(options.weight_forms, registry_, compute, memory_share(read_host(), runtime_.pool().size()));
+  store_ = std::make_unique<ResidentStore>(runtime_, registry_, compute, options.bucket_elements, kept);
 }
 
 }  // namespace deepflow

@@ -9,13 +9,16 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace deepflow {
 
 struct SessionOptions {
   std::string precision = "f32";
-  int threads = 0;  // 0: every core that this process may use
+  int threads = 0;        // 0: every core that this process may use
+  std::vector<int> cpus;  // one for each thread, to pin it; empty: none
   std::string cpu_isa = "auto";
+  std::string weight_forms = "auto";  // engine/form_choice.h
   int64_t bucket_elements = ResidentStore::kBucketElements;
 };
 

@@ -3,7 +3,6 @@
 #include "core/thread_pool.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,15 +15,6 @@ std::string host_name() {
   char name[256] = "";
   gethostname(name, sizeof(name) - 1);
   return name;
-}
-
-std::vector<int> allowed_cpus() {
-  cpu_set_t set;
-  std::vector<int> cpus;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return {0};
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
-  return cpus;
 }
 
 CpuSet parse(const std::string& text) {
@@ -49,7 +39,26 @@ int fair_threads(const std::vector<CpuSet>& ranks, int rank) {
   return std::max(1, static_cast<int>(share + 1e-6));
 }
 
-int fair_threads(Communicator& all) {
+std::vector<int> fair_cpus(const std::vector<CpuSet>& ranks, int rank, int threads) {
+  const CpuSet& mine = ranks[static_cast<size_t>(rank)];
+  size_t before = 0, sharers = 0;
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    if (ranks[r].host != mine.host) continue;
+    if (ranks[r].cpus == mine.cpus) {
+      before += r < static_cast<size_t>(rank);
+      ++sharers;
+    } else if (std::find_first_of(mine.cpus.begin(), mine.cpus.end(), ranks[r].cpus.begin(), ranks[r].cpus.end()) !=
+               mine.cpus.end()) {
+      return {};
+    }
+  }
+  const auto count = static_cast<size_t>(threads);
+  if (count * sharers != mine.cpus.size()) return {};
+  const auto first = mine.cpus.begin() + static_cast<std::ptrdiff_t>(before * count);
+  return {first, first + threads};
+}
+
+ThreadShare share_threads(Communicator& all) {
   const std::string mine = fmt::format("{} {}", host_name(), fmt::join(allowed_cpus(), " "));
   std::vector<CpuSet> ranks;
   for (const std::string& text : gather_texts(all, mine, "CPUs of the ranks")) ranks.push_back(parse(text));
@@ -58,7 +67,8 @@ int fair_threads(Communicator& all) {
   const int quota = available_cores() < static_cast<int>(allowed_cpus().size())
                         ? std::max(1, available_cores() / static_cast<int>(on_host))
                         : available_cores();
-  return std::min(quota, fair_threads(ranks, all.rank()));
+  const int threads = std::min(quota, fair_threads(ranks, all.rank()));
+  return {threads, fair_cpus(ranks, all.rank(), threads)};
 }
 
 }  // namespace deepflow

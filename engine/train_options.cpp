@@ -19,6 +19,16 @@ void declare(OptionGroup& group, TrainOptions& o) {
           "compute threads of a rank; 0: the cores it may use, shared with the host's other "
           "ranks")
       .range(0, 4096);
+  group.add("pin_threads", o.pin_threads)
+      .help(
+          "each compute thread stays on one CPU, where the threads of the host's ranks fill the CPUs that they may "
+          "use");
+  group.add("weight_forms", o.weight_forms)
+      .help(
+          "packed copies of the weights that stay between steps; all: for both products that read them; forward: the "
+          "input gradient's is made for each use, which saves 2 bytes a parameter; auto: all, where two thirds of the "
+          "rank's share of the memory hold what that takes")
+      .one_of({"auto", "all", "forward"});
   group.add("cpu_isa", o.cpu_isa)
       .help("instruction set of the CPU kernels; auto: the best of this machine")
       .one_of({"auto", "avx2", "avx512", "avx512_bf16"});

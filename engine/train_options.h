@@ -16,7 +16,9 @@ struct TrainOptions {
   std::string precision = "bf16";
   uint64_t seed = 1234;
   int threads = 0;  // of a rank; 0: the cores it may use
+  bool pin_threads = true;
   std::string cpu_isa = "auto";
+  std::string weight_forms = "auto";
   int64_t eval_every = 0;    // steps; 0: before and after the run only
   int64_t eval_windows = 0;  // of the held-out store; 0: all
   int64_t bucket_elements = int64_t{1} << 20;

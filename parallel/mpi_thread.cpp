@@ -1,6 +1,7 @@
 #include "parallel/mpi_thread.h"
 
 #include "core/error.h"
+#include "core/thread_pool.h"
 
 #include <dlfcn.h>
 #include <link.h>
@@ -52,7 +53,10 @@ void silence_abort_banner() {
 MpiThread::MpiThread(const CommOptions& options) : options_(options) {
   // More ranks than cores are the rule on small machines: let the few blocking calls (start, end) give way.
   setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
-  thread_ = std::thread([this] { run(); });
+  thread_ = std::thread([this] {
+    use_any_cpu();
+    run();
+  });
 }
 
 MpiThread::~MpiThread() {

@@ -47,7 +47,7 @@ class RandomTokens final : public TokenStore {
 };
 
 int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int steps, const std::string& precision,
-        int threads) {
+        int threads, const std::string& forms) {
   RunOptions options;
   OptionGroup keys;
   declare(keys, options);
@@ -56,6 +56,7 @@ int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int step
   options.data.sequence = sequence;
   options.train.precision = precision;
   options.train.threads = threads;
+  options.train.weight_forms = forms;
   options.train.global_batch = batch;
   options.train.steps = steps;
   options.optim.lr = 3e-4;
@@ -109,7 +110,7 @@ int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int step
 
 int main(int argc, char** argv) {
   CLI::App app{"times training steps"};
-  std::string model, precision = "bf16";
+  std::string model, precision = "bf16", forms = "auto";
   int64_t batch = 4, sequence = 256;
   int steps = 8, threads = 0;
   app.add_option("--model", model, "the recipe's model section, YAML flow style")->required();
@@ -118,6 +119,7 @@ int main(int argc, char** argv) {
   app.add_option("--steps", steps);
   app.add_option("--precision", precision);
   app.add_option("--threads", threads);
+  app.add_option("--weight-forms", forms);
   CLI11_PARSE(app, argc, argv);
-  return deepflow::run(model, batch, sequence, steps, precision, threads);
+  return deepflow::run(model, batch, sequence, steps, precision, threads, forms);
 }

@@ -27,7 +27,22 @@ TEST(FairThreads, EveryRankHasOne) {
 
 TEST(FairThreads, ALoneRankHasAllItsCores) {
   const auto self = make_self_communicator("test");
-  EXPECT_EQ(fair_threads(*self), available_cores());
+  const ThreadShare share = share_threads(*self);
+  EXPECT_EQ(share.threads, available_cores());
+  EXPECT_TRUE(share.cpus.empty() || static_cast<int>(share.cpus.size()) == share.threads);
+}
+
+TEST(FairCpus, AreDealtInTheOrderOfRanksWhereThreadsFillThem) {
+  const std::vector<CpuSet> ranks = {{"a", {0, 1, 4, 5}}, {"b", {0, 1, 4, 5}}, {"a", {0, 1, 4, 5}}};
+  EXPECT_EQ(fair_cpus(ranks, 0, 2), (std::vector<int>{0, 1}));
+  EXPECT_EQ(fair_cpus(ranks, 2, 2), (std::vector<int>{4, 5}));
+  EXPECT_EQ(fair_cpus(ranks, 1, 4), (std::vector<int>{0, 1, 4, 5}));
+}
+
+TEST(FairCpus, AreNoneWhereThreadsLeaveSomeFreeOrSetsOverlap) {
+  EXPECT_TRUE(fair_cpus({{"a", {0, 1, 2}}}, 0, 2).empty());
+  EXPECT_TRUE(fair_cpus({{"a", {0, 1}}, {"a", {0, 1}}, {"a", {0, 1}}}, 0, 1).empty());
+  EXPECT_TRUE(fair_cpus({{"a", {0, 1}}, {"a", {1, 2}}}, 0, 2).empty());
 }
 
 }  // namespace
