@@ -15,6 +15,11 @@ def build(model):
     if model == "gpt2":
         config = transformers.GPT2Config(resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, **common)
         return transformers.GPT2LMHeadModel(config)
+    if model == "llama_135m":
+        config = transformers.LlamaConfig(vocab_size=49152, hidden_size=576, intermediate_size=1536,
+                                          num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
+                                          max_position_embeddings=2048, tie_word_embeddings=True, **common)
+        return transformers.LlamaForCausalLM(config)
     config = transformers.GPT2Config(vocab_size=256, n_positions=256, n_embd=384, n_layer=6, n_head=6, resid_pdrop=0,
                                      embd_pdrop=0, attn_pdrop=0, **common)
     return transformers.GPT2LMHeadModel(config)
@@ -22,7 +27,7 @@ def build(model):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", choices=["gpt2", "bytes_d384"], required=True)
+    parser.add_argument("--model", choices=["gpt2", "bytes_d384", "llama_135m"], required=True)
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--sequence", type=int, required=True)
     parser.add_argument("--steps", type=int, default=6)

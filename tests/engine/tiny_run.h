@@ -152,6 +152,7 @@ class TinyRun {
     SessionOptions s;
     s.precision = o.train.precision;
     s.threads = o.train.threads;
+    s.weight_forms = o.train.weight_forms;
     s.bucket_elements = o.train.bucket_elements;
     return s;
   }

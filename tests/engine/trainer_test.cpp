@@ -88,6 +88,36 @@ TEST(Trainer, RecomputingActivationsChangesNothing) {
   EXPECT_EQ(kept.masters(), recomputed.masters());
 }
 
+TEST(Trainer, GivesTheSameBitsWhicheverFormsStay) {
+  for (const char* family : {"gpt2", "llama"})
+    for (const int64_t micro_batch : {8, 4}) {
+      TinyOptions o;
+      o.family = family;
+      o.train.precision = "bf16";
+      o.train.micro_batch = micro_batch;
+      o.train.weight_forms = "all";
+      const std::vector<double> all = TinyRun(o).curve(4);
+      o.train.weight_forms = "forward";
+      EXPECT_EQ(TinyRun(o).curve(4), all) << family;
+    }
+}
+
+TEST(Trainer, AsksTheSystemForNoMemoryOnceItIsUnderWay) {
+  for (const char* family : {"gpt2", "llama"}) {
+    TinyOptions o;
+    o.family = family;
+    o.train.precision = "bf16";
+    TinyRun run(o);
+    run.train(2);
+    const Allocator& memory = run.session().runtime().memory();
+    const MemoryStats before = memory.stats();
+    run.train(6);
+    EXPECT_EQ(memory.stats().num_maps, before.num_maps) << family;
+    EXPECT_EQ(memory.stats().peak, before.peak) << family;
+    EXPECT_GT(memory.stats().num_allocs, before.num_allocs);
+  }
+}
+
 TEST(Trainer, StaysNearF32InBf16) {
   TinyOptions options;
   const std::vector<StepReport> exact = TinyRun(options).train(20);

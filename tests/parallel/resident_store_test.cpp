@@ -2,6 +2,8 @@
 
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/matmul.h"
+#include "parallel/exchange/dense.h"
+#include "parallel/self_communicator.h"
 #include "tests/parallel/some_parameters.h"
 
 #include <gtest/gtest.h>
@@ -191,6 +193,48 @@ TEST(ResidentStore, CountsTheMemoryOfDerivedForms) {
   f.store->acquire(*f.qk, Form::kForward, *f.stream);
   const auto packed = static_cast<int64_t>(packed_weight_bytes(f.runtime, DType::kBF16, 48, 32, Form::kForward));
   EXPECT_EQ(f.store->form_bytes(), 48 * 32 * 2 + packed);
+}
+
+TEST(ResidentStore, MakesTheInputGradientsFormForEachUseWhereOnlyTheForwardFormStays) {
+  Fixture f(DType::kBF16);
+  ResidentStore lean(f.runtime, f.registry, DType::kBF16, 2048, FormsKept::kForward);
+  lean.initialise(1);
+  const Tensor kept = f.store->acquire(*f.qk, Form::kInputGrad, *f.stream);
+  const int64_t before = f.runtime.memory().stats().in_use;
+  {
+    const Tensor made = lean.acquire(*f.qk, Form::kInputGrad, *f.stream);
+    EXPECT_EQ(std::memcmp(made.raw(), kept.raw(), kept.num_bytes()), 0);
+  }
+  EXPECT_EQ(f.runtime.memory().stats().in_use, before);
+  EXPECT_EQ(lean.form_bytes(), 0);
+}
+
+TEST(ResidentStore, GivesTheMemoryOfGradientsBackWhenTheNextStepBegins) {
+  Fixture f;
+  const int64_t before = f.runtime.memory().stats().in_use;
+  f.store->begin_step(1, nullptr);
+  f.contribute(*f.head, 1);
+  f.store->finish_gradients(*f.stream);
+  EXPECT_GT(f.runtime.memory().stats().in_use, before);
+  f.store->begin_step(1, nullptr);
+  EXPECT_EQ(f.runtime.memory().stats().in_use, before);
+}
+
+TEST(ResidentStore, SumsTheSquaresOfCompleteGradientsWhereNothingTravels) {
+  Fixture f;
+  const auto self = make_self_communicator("test");
+  const ShardMap shards(f.store->buckets(), 1, UpdateUnit::kRow);
+  DenseExchange local(*self, shards);
+  f.store->begin_step(2, &local);
+  for (Pack* pack : {f.head, f.norm, f.norm, f.head}) f.contribute(*pack, pack == f.norm ? 1.0f : 0.5f);
+  f.store->finish_gradients(*f.stream);
+  // Physical rows count, and padding is 1 here like everything else.
+  EXPECT_EQ(f.store->gradient_square_sum(),
+            static_cast<double>(f.head->num_elements()) + 4.0 * static_cast<double>(f.norm->num_elements()));
+  RecordingExchange travelling(f.runtime);
+  f.store->begin_step(1, &travelling);
+  f.store->finish_gradients(*f.stream);
+  EXPECT_EQ(f.store->gradient_square_sum(), std::nullopt);
 }
 
 TEST(ResidentStore, FirstContributionOfAStepOverwritesAndLaterOnesAdd) {
