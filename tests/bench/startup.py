@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# bench: seconds from process start to the first finished step of the quickstart model, data prepared
+# bench: seconds from process start to the first finished step of the quickstart model; what steps cost beside computing
 import json
 import pathlib
 import tempfile
@@ -10,17 +10,30 @@ import bench_tools as tools
 RECIPE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "quickstart.yaml"
 
 
+def train(build, folder, ranks, steps, *options):
+    command = [f"{build}/deepflow", "train", RECIPE, f"run.dir={folder}/run", f"data.train={folder}/text.h5",
+               "data.heldout=", f"data.tokenizer={folder}/tokenizer.json", f"train.steps={steps}", "optim.warmup=0",
+               *options]
+    tools.run(tools.mpirun(ranks, command) if ranks > 1 else command)
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def once(build, folder, ranks):
     """Wall time of a whole one-step run, so that no clock of the program itself is trusted."""
-    command = [f"{build}/deepflow", "train", RECIPE, f"run.dir={folder}/run", f"data.train={folder}/text.h5",
-               "data.heldout=", f"data.tokenizer={folder}/tokenizer.json", "train.steps=1", "optim.warmup=0"]
     begin = time.time()
-    tools.run(tools.mpirun(ranks, command) if ranks > 1 else command)
+    step = train(build, folder, ranks, 1)[0]
     whole = time.time() - begin
-    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     # metrics.jsonl is flushed when the step has finished; what follows (writing the model) is not start-up.
-    step = next(json.loads(line) for line in lines if "loss" in line)
     return (folder / "run" / "metrics.jsonl").stat().st_mtime - begin, whole, step["seconds"]
+
+
+def outside_share(build, folder):
+    """Share of the time between steps (the next batch, metrics, TensorBoard, progress, a trace of every step)."""
+    steps = train(build, folder, 1, 40, "log.trace_from=1", "log.trace_steps=40")
+    inside = sum(s["seconds"] for s in steps[-19:]) / 19  # tokens_per_second is the clock's, over as many steps
+    whole = (steps[1]["tokens"] - steps[0]["tokens"]) / steps[-1]["tokens_per_second"]
+    return 1 - inside / whole
 
 
 def main():
@@ -38,6 +51,8 @@ def main():
             first, whole, step = (tools.median(column) for column in zip(*runs))
             rows.append([f"{ranks} rank{'s' if ranks > 1 else ''}", first, step, whole])
             figures["seconds" if ranks == 1 else f"seconds_{ranks}_ranks"] = first
+        figures["outside_share"] = outside_share(args.build, folder)
+    print(f"outside of the steps: {100 * figures['outside_share']:.2f} % of the time")
     tools.print_table(["", "to the first step", "the step itself", "whole run"], rows)
     tools.finish(figures)
 

@@ -60,6 +60,23 @@ class TrainingRun(EndToEnd):
             self.assertEqual(sum(e["name"] == name for e in spans), 2 * ranks, name)
         self.assertTrue(all(e["dur"] >= 0 for e in spans))
 
+    def test_every_instruction_set_of_the_machine_trains_alike(self):
+        curves = {}
+        for isa in ("auto", "avx2", "avx512", "avx512_bf16"):
+            for precision in ("f32", "bf16"):
+                job = self.deepflow("train", "recipe.yaml", "train.steps=6", f"train.cpu_isa={isa}",
+                                    f"train.precision={precision}")
+                if job.code == 0:
+                    curves[isa, precision] = self.curve()
+                else:
+                    self.assertEqual(job.code, 2)
+                    self.assertRegex(job.err, rf"cpu_isa: this CPU \(.*\) has no {isa}; its best is avx")
+        self.assertIn(("avx2", "f32"), curves)
+        for (isa, precision), curve in curves.items():
+            limit = 1e-5 if precision == "f32" else 5e-3
+            for a, b in zip(curve, curves["avx2", "f32"], strict=True):
+                self.assertLess(abs(a - b) / b, limit, (isa, precision))
+
     def test_resolved_recipe_gives_the_same_run(self):
         self.train("train.seed=9", "run.dir=first")
         job = self.deepflow("train", "first/recipe.yaml", "run.dir=again")
