@@ -27,6 +27,12 @@ struct RowInfo {
   int64_t rows() const { return batch * sequence; }
 };
 
+// Numbers that the products of `linear` multiply, forward and for the input gradient.
+enum class ProductPrecision : uint8_t {
+  kCompute,  // the compute dtype
+  kInt8,     // int8 in scaled blocks; the compute dtype is bf16 (kernels/ops/int8_matmul.h)
+};
+
 // What every forward takes. Without a tape nothing is recorded (evaluation, generation, the first pass of a
 // recomputed segment).
 struct ForwardContext {
@@ -35,6 +41,7 @@ struct ForwardContext {
   ParameterStore& store;
   Tape* tape = nullptr;
   DType compute = DType::kF32;  // operands and activations; the residual stream is f32
+  ProductPrecision products = ProductPrecision::kCompute;
   bool training = false;
   uint64_t seed = 0;
   int64_t step = 0;

@@ -33,6 +33,7 @@ CpuFeatures detect_cpu() {
   cpu.fma = flag(flags, "fma");
   cpu.f16c = flag(flags, "f16c");
   cpu.avx512 = flag(flags, "avx512f") && flag(flags, "avx512bw") && flag(flags, "avx512dq") && flag(flags, "avx512vl");
+  cpu.avx512_vnni = cpu.avx512 && flag(flags, "avx512_vnni");
   cpu.avx512_bf16 = cpu.avx512 && flag(flags, "avx512_bf16");
   cpu.amx_bf16 = flag(flags, "amx_bf16") && syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureTileData) == 0;
   return cpu;

@@ -12,6 +12,7 @@ enum class CpuIsa : uint8_t { kAvx2, kAvx512, kAvx512Bf16 };
 struct CpuFeatures {
   bool avx2 = false, fma = false, f16c = false;
   bool avx512 = false;  // F, BW, DQ, VL
+  bool avx512_vnni = false;
   bool avx512_bf16 = false;
   bool amx_bf16 = false;  // the CPU has it and the kernel grants it
   std::string model;      // as /proc/cpuinfo names it

@@ -86,10 +86,12 @@ struct Pack {
 
 // Derived from a pack's f32 master, cached per version, counted as memory, no state.
 enum class Form : uint8_t {
-  kMaster,     // f32, row-major [physical_rows, cols], contiguous
-  kRowMajor,   // compute dtype, row-major
-  kForward,    // compute dtype, packed as the second operand of x W^T (kernels/ops/matmul.h)
-  kInputGrad,  // compute dtype, packed as the second operand of dy W
+  kMaster,       // f32, row-major [physical_rows, cols], contiguous
+  kRowMajor,     // compute dtype, row-major
+  kForward,      // compute dtype, packed as the second operand of x W^T (kernels/ops/matmul.h)
+  kInputGrad,    // compute dtype, packed as the second operand of dy W
+  kForwardInt8,  // the two above in int8 (kernels/ops/int8_matmul.h)
+  kInputGradInt8,
 };
 
 struct GradientTarget {

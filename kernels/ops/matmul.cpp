@@ -5,6 +5,7 @@
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/gemm_cache.h"
 #include "kernels/ops/weight_panels.h"
+#include "kernels/ops/int8_matmul.h"
 
 namespace deepflow {
 namespace {
@@ -82,6 +83,8 @@ Operand operand_of(int64_t out, int64_t in, Form form) {
   return form == Form::kForward ? Operand{in, out, true} : Operand{out, in, false};
 }
 
+bool is_int8(Form form) { return form == Form::kForwardInt8 || form == Form::kInputGradInt8; }
+
 // What the packed bytes hold.
 DType packed_dtype(const GemmCache& cache, DType dtype) { return cache.has_bf16() ? dtype : DType::kF32; }
 
@@ -111,12 +114,17 @@ void matmul(Runtime& runtime, const Tensor& a, const Tensor& b, Tensor& c, const
 }
 
 size_t packed_weight_bytes(Runtime& runtime, DType dtype, int64_t out, int64_t in, Form form) {
+  if (is_int8(form)) return int8_weight_bytes(out, in, form);
   GemmCache& cache = GemmCache::of(runtime);
   const Operand b = operand_of(out, in, form);
   return cache.packed_bytes(packed_dtype(cache, dtype), b.k, b.n);
 }
 
 void pack_weight(Runtime& runtime, const Tensor& master, DType dtype, Form form, Tensor& packed) {
+  if (is_int8(form)) {
+    pack_int8_weight(runtime, master, form, packed);
+    return;
+  }
   const int64_t out = master.rows(), in = master.cols();
   DF_ASSERT(packed.num_bytes() == packed_weight_bytes(runtime, dtype, out, in, form), "{}", packed.shape().to_string());
   DF_ASSERT(master.is_contiguous() && master.dtype() == DType::kF32);

@@ -17,7 +17,8 @@ void matmul(Runtime& runtime, const Tensor& a, const Tensor& b, Tensor& c, const
 
 // The derived forms of a weight [out, in] (core/parameter.h): what a GEMM with it as the second operand reads fastest.
 // kForward serves x W^T, kInputGrad serves dy W. Opaque bytes: the layout is fixed per (dtype, out, in, form) for the
-// life of the runtime, whatever the number of rows of x.
+// life of the runtime, whatever the number of rows of x. dtype is no matter for kForwardInt8 and kInputGradInt8, which
+// kernels/ops/int8_matmul.h reads.
 size_t packed_weight_bytes(Runtime& runtime, DType dtype, int64_t out, int64_t in, Form form);
 // master: f32 [out, in] contiguous. packed: u8 [packed_weight_bytes].
 void pack_weight(Runtime& runtime, const Tensor& master, DType dtype, Form form, Tensor& packed);
