@@ -15,6 +15,7 @@ double summed_loss(Machine& machine, const Batch& batch, uint64_t seed) {
     weights.data<float>()[i] = batch.labels[static_cast<size_t>(i)] == kMaskedLabel ? 0.0f : 1.0f;
   ForwardContext context{machine.runtime, machine.stream, machine.store};
   context.compute = machine.store.compute();
+  context.products = machine.products;
   context.seed = seed;
   context.rows = input.rows;
   const LossResult result = machine.model.loss(context, input.tokens, input.labels, weights);

@@ -13,6 +13,13 @@
 
 namespace deepflow {
 
+// What train.precision names.
+struct Precision {
+  DType compute = DType::kF32;
+  ProductPrecision products = ProductPrecision::kCompute;
+};
+Precision precision_from_name(const std::string& name);  // f32, bf16, int8; throws ConfigError
+
 struct SessionOptions {
   std::string precision = "f32";
   int threads = 0;        // 0: every core that this process may use
@@ -32,9 +39,10 @@ class Session {
   CausalModel& model() { return *model_; }
   ResidentStore& store() { return *store_; }
   ParameterRegistry& registry() { return registry_; }
-  Machine machine() { return {runtime_, *stream_, *model_, *store_, batch_axes_}; }
+  Machine machine() { return {runtime_, *stream_, *model_, *store_, batch_axes_, precision_.products}; }
 
  private:
+  Precision precision_;
   Runtime runtime_;
   std::unique_ptr<Stream> stream_;
   ParameterRegistry registry_;

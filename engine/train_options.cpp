@@ -11,8 +11,10 @@ void declare(OptionGroup& group, TrainOptions& o) {
       .at_least(1)
       .when_absent("the largest that fits");
   group.add("precision", o.precision)
-      .help("of operands and activations; masters, moments, statistics and the residual stream are f32")
-      .one_of({"f32", "bf16"});
+      .help(
+          "of operands and activations; masters, moments, statistics and the residual stream are f32. int8: as bf16, "
+          "but the products of the blocks with weights are int8, forward and for the input gradient (experimental)")
+      .one_of({"f32", "bf16", "int8"});
   group.add("seed", o.seed).help("of initial values, data order and dropout");
   group.add("threads", o.threads)
       .help(

@@ -135,6 +135,7 @@ double Trainer::run_pass(const Batch& batch, int64_t first, int64_t global_label
   ForwardContext forward{rt, machine_.stream, machine_.store};
   forward.tape = &tape;
   forward.compute = machine_.store.compute();
+  forward.products = machine_.products;
   forward.training = true;
   forward.seed = train_.seed;
   forward.step = step_;

@@ -23,6 +23,7 @@ struct Machine {
   CausalModel& model;
   ResidentStore& store;
   Communicator& batch_axes;  // the ranks that see different data
+  ProductPrecision products = ProductPrecision::kCompute;
 };
 
 struct StepReport {

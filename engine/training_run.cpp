@@ -138,7 +138,7 @@ class Run {
     report.say(fmt::format("DeepFlow {}  {} rank{}  {}  | cpu {}, {} thread{} a rank, {:.0f} GFLOP/s {} GEMM measured",
                            DEEPFLOW_VERSION, world_.size(), world_.size() > 1 ? "s" : "", mesh_.describe(),
                            name_of(rt.isa()), rt.pool().size(), rt.pool().size() > 1 ? "s" : "", gemm_rate_ * 1e-9,
-                           options_.train.precision));
+                           name_of(s.store().compute())));
     report.say(fmt::format("model    {} {} parameters ({} without embeddings)   {:.2f} GB a rank so far",
                            options_.model.family, millions(s.registry().num_elements()), millions(head_only),
                            static_cast<double>(s.runtime().memory().stats().in_use) * 1e-9));

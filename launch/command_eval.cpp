@@ -62,8 +62,8 @@ void add_eval_command(Cli& cli) {
   command->add_option("store", arguments->store, "token store")->required()->type_name("FILE");
   command->add_option("--sequence", arguments->sequence, "tokens of a window; default: the model's positions");
   command->add_option("--windows", arguments->windows, "windows to read; 0: all")->capture_default_str();
-  command->add_option("--precision", arguments->precision, "f32 or bf16")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+  command->add_option("--precision", arguments->precision, "f32, bf16 or int8 (bf16 with int8 products)")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
   command->add_option("--threads", arguments->threads, "compute threads of a rank; 0: the cores it may use");
 }

@@ -60,6 +60,7 @@ struct ProbeBatch {
 ForwardContext forward_context(Machine& machine, const ProbeBatch& batch) {
   ForwardContext context{machine.runtime, machine.stream, machine.store};
   context.compute = machine.store.compute();
+  context.products = machine.products;
   context.rows = batch.rows;
   return context;
 }

@@ -75,7 +75,7 @@ int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int step
   Loader loader(source, loading);
   Trainer trainer(session.machine(), options.train, options.optim, 0, loader);
 
-  const DType dtype = dtype_from_name(precision);
+  const DType dtype = session.store().compute();
   std::vector<double> seconds, rates, losses;
   for (int i = 0; i < steps; ++i) {
     const StepReport r = trainer.step();
