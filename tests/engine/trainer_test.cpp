@@ -41,6 +41,23 @@ TEST(Trainer, LearnsARepetitiveText) {
     }
 }
 
+TEST(Trainer, Int8ProductsLearnAsBf16OnesDo) {
+  for (const char* family : {"llama", "gpt2"})
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
+      TinyOptions options;
+      options.family = family;
+      options.recompute = recompute;
+      options.train.precision = "bf16";
+      const std::vector<double> bf16 = TinyRun(options).curve(40);
+      options.train.precision = "int8";
+      const std::vector<double> int8 = TinyRun(options).curve(40);
+      EXPECT_NE(int8, bf16) << family;
+      EXPECT_EQ(TinyRun(options).curve(40), int8) << family << ": not the same bits again";
+      for (size_t i = 0; i < int8.size(); i += 2) EXPECT_NEAR(int8[i], bf16[i], 0.03 * bf16[i]) << family << " " << i;
+      EXPECT_LT(int8[78], 2.6) << family;
+    }
+}
+
 TEST(Trainer, ReportsWhatAStepDid) {
   TinyOptions options;
   options.optim.warmup = 4;

@@ -101,6 +101,20 @@ TEST(Linear, Bf16FollowsF32OnEveryInstructionSet) {
   }
 }
 
+TEST(Linear, Int8ProductsFollowBf16OnesOnEveryInstructionSet) {
+  for (const CpuIsa isa : runnable_isas()) {
+    OpBench plain(DType::kBF16, {.cpu_isa = isa}), bench(DType::kBF16, {.cpu_isa = isa});
+    bench.products = ProductPrecision::kInt8;
+    const Result expected = run(plain, true, false), got = run(bench, true, true);
+    EXPECT_LT(relative_error(got.y, expected.y), 0.02) << name_of(isa);
+    EXPECT_LT(relative_error(got.dx, expected.dx), 0.02) << name_of(isa);
+    EXPECT_GT(relative_error(got.y, expected.y), 0.001) << "no int8 in it";
+    EXPECT_GT(relative_error(got.dx, expected.dx), 0.001) << "no int8 in it";
+    EXPECT_EQ(got.dw, expected.dw) << name_of(isa);
+    EXPECT_EQ(got.db, expected.db) << name_of(isa);
+  }
+}
+
 TEST(Linear, AConstantInputNeedsNoInputGradient) {
   OpBench bench;
   Pack& weight = bench.store.add_normal("w", {kOut, kIn}, Role::kMatrix, 0.3f);

@@ -104,12 +104,14 @@ struct OpBench {
   Runtime runtime;
   std::unique_ptr<Stream> stream;
   DType compute;
+  ProductPrecision products = ProductPrecision::kCompute;
   TestStore store;
 
   ForwardContext forward(Tape* tape) {
     ForwardContext context{runtime, *stream, store};
     context.tape = tape;
     context.compute = compute;
+    context.products = products;
     context.training = true;
     return context;
   }
