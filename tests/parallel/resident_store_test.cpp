@@ -166,6 +166,30 @@ TEST(ResidentStore, MakesDerivedFormsAgainOnlyAfterAWrite) {
   EXPECT_EQ(again.raw(), first.raw());  // in the same memory
 }
 
+TEST(ResidentStore, MakesInt8FormsOfTheMasterAgainAfterAWrite) {
+  Fixture f(DType::kBF16);
+  for (const Form form : {Form::kForwardInt8, Form::kInputGradInt8}) {
+    f.store->initialise(1);
+    const auto expected = [&] {
+      std::vector<uint8_t> bytes(packed_weight_bytes(f.runtime, DType::kBF16, 48, 32, form));
+      Tensor packed = Tensor::wrap(bytes.data(), {static_cast<int64_t>(bytes.size())}, DType::kU8);
+      pack_weight(f.runtime, f.store->master(*f.qk), DType::kBF16, form, packed);
+      return bytes;
+    };
+    const auto derived = [&] {
+      const Tensor t = f.store->acquire(*f.qk, form, *f.stream);
+      return std::vector<uint8_t>(t.data<uint8_t>(), t.data<uint8_t>() + t.num_elements());
+    };
+    const std::vector<uint8_t> before = derived();
+    EXPECT_EQ(before, expected());
+    f.store->master(*f.qk).data<float>()[7] = 3;
+    EXPECT_EQ(derived(), before);
+    f.store->written(*f.qk);
+    EXPECT_EQ(derived(), expected());
+    EXPECT_NE(derived(), before);
+  }
+}
+
 TEST(ResidentStore, FormsFollowEveryKindOfWrite) {
   Fixture f;
   RecordingExchange exchange(f.runtime);
