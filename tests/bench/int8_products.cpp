@@ -41,10 +41,6 @@ double difference(const Tensor& a, const Tensor& b) {
   return std::sqrt(top / bottom);
 }
 
-struct Packed {
-  Tensor bf16, int8;
-};
-
 Tensor pack(Runtime& rt, const Tensor& w, Form form) {
   const auto bytes = static_cast<int64_t>(packed_weight_bytes(rt, DType::kBF16, w.rows(), w.cols(), form));
   Tensor packed = Tensor::empty(rt.memory(), {bytes}, DType::kU8);
