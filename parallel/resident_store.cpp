@@ -7,6 +7,11 @@
 #include <algorithm>
 
 namespace deepflow {
+namespace {
+
+bool is_for_input_grad(Form form) { return form == Form::kInputGrad || form == Form::kInputGradInt8; }
+
+}  // namespace
 
 ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, DType compute, int64_t bucket_elements,
                              FormsKept forms_kept)
@@ -76,7 +81,7 @@ Tensor ResidentStore::acquire(Pack& pack, Form form, Stream& stream) {
   WorkPtr& sharing = progress_[static_cast<size_t>(state(pack).bucket)].sharing;
   if (sharing) std::exchange(sharing, nullptr)->wait(stream);
   if (form == Form::kMaster) return master(pack);
-  if (form == Form::kInputGrad && forms_kept_ == FormsKept::kForward) {
+  if (is_for_input_grad(form) && forms_kept_ == FormsKept::kForward) {
     DerivedForm transient;
     derive(pack, form, transient);
     return transient.value;
