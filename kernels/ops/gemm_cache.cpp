@@ -38,6 +38,23 @@ bool is_reference(const char* implementation) { return std::strncmp(implementati
 
 size_t mix(size_t seed, uint64_t value) { return (seed ^ value) * 0x9E3779B97F4A7C15ull ^ (seed >> 29); }
 
+// Bytes between panels [padded k / depth][64][depth] of a B [k, n] where a pair of bf16 or one f32 makes a step; 0 for
+// any other layout.
+int64_t panel_stride(const dnnl_memory_desc_t& b, DType dtype) {
+  const dnnl_blocking_desc_t& blocks = b.format_desc.blocking;
+  const int64_t depth = dtype == DType::kBF16 ? 2 : 1;
+  const int num_blocks = depth == 2 ? 3 : 2;
+  if (b.format_kind != dnnl_blocked || b.extra.flags != 0 || b.offset0 != 0 || blocks.inner_nblks != num_blocks)
+    return 0;
+  constexpr int kInnermost[] = {0, 1, 0};  // which dim each block cuts: k, n, k
+  for (int i = 0; i < num_blocks; ++i)
+    if (blocks.inner_idxs[i] != kInnermost[i]) return 0;
+  const int64_t block_rows = blocks.inner_blks[0] * depth;
+  const bool panels = blocks.inner_blks[1] == 64 && (depth == 1 || blocks.inner_blks[2] == 2) &&
+                      blocks.strides[0] == block_rows * 64 && blocks.strides[1] == b.padded_dims[0] * 64;
+  return panels ? blocks.strides[1] * static_cast<int64_t>(size_of(dtype)) : 0;
+}
+
 void check(dnnl_status_t status, const char* what) {
   DF_ASSERT(status == dnnl_success, "oneDNN {}: status {}", what, static_cast<int>(status));
 }
@@ -139,10 +156,9 @@ size_t GemmCache::packed_bytes(DType dtype, int64_t k, int64_t n) {
   return packed_layout(dtype, k, n).get_size();
 }
 
-bool GemmCache::packs_in_panels(int64_t k, int64_t n) {
+int64_t GemmCache::panel_bytes(DType dtype, int64_t k, int64_t n) {
   const std::lock_guard lock(mutex_);
-  const memory::desc panels({k, n}, memory::data_type::bf16, memory::format_tag::BA16a64b2a);
-  return packed_layout(DType::kBF16, k, n) == panels && panels.get_size() == static_cast<size_t>(k * n) * sizeof(BF16);
+  return panel_stride(packed_layout(dtype, k, n).data, dtype);
 }
 
 GemmCache::Packing& GemmCache::find(const PackKey& key) {

@@ -42,11 +42,11 @@ class GemmCache {
 
   // The layout that oneDNN likes best for a B of these extents, the same whatever m. Unused elements are zero.
   size_t packed_bytes(DType dtype, int64_t k, int64_t n);
+  // Bytes from one panel of 64 columns to the next where that layout is the one of kernels/cpu/few_rows.h, else 0.
+  int64_t panel_bytes(DType dtype, int64_t k, int64_t n);
   // source: B [k, n] row-major, or stored [n, k] when transposed, row stride ld.
   void pack(Runtime& runtime, DType dtype, int64_t k, int64_t n, const void* source, DType source_dtype, int64_t ld,
             bool transposed, void* packed);
-  // Whether that layout, for bf16, is panels of 64 columns, [k / 2][64][2] each, without padding.
-  bool packs_in_panels(int64_t k, int64_t n);
 
  private:
   // Primitives, the memory objects they run on, and the arguments in the form that the C interface wants.

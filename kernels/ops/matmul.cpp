@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/ops/elementwise.h"
+#include "kernels/ops/few_rows.h"
 #include "kernels/ops/gemm_cache.h"
 #include "kernels/ops/weight_panels.h"
 #include "kernels/ops/int8_matmul.h"
@@ -36,6 +37,9 @@ struct SecondOperand {
 // C (+)= op(A) op(B), where this runtime has the products of that dtype.
 void multiply(Runtime& runtime, GemmCache& cache, GemmShape shape, const Tensor& a, const SecondOperand& b,
               const Tensor* bias, Tensor& c) {
+  if (b.packed && !shape.transpose_a && !shape.accumulate &&
+      few_rows_product(runtime, cache, a, b.tensor, shape.n, bias, c))
+    return;
   shape.lda = stride_of(a);
   shape.ldb = b.packed ? 0 : stride_of(b.tensor);
   shape.ldc = stride_of(c);

@@ -12,7 +12,8 @@ bool lies_in_panels(Runtime& runtime, DType dtype, int64_t out, int64_t in, Form
   if (dtype != DType::kBF16 || out % kPanelBlock != 0 || in % kPanelBlock != 0) return false;
   GemmCache& cache = GemmCache::of(runtime);
   if (!cache.has_bf16()) return false;
-  return form == Form::kForward ? cache.packs_in_panels(in, out) : cache.packs_in_panels(out, in);
+  const int64_t k = form == Form::kForward ? in : out, n = form == Form::kForward ? out : in;
+  return cache.panel_bytes(dtype, k, n) == k * kPanelBlock * static_cast<int64_t>(sizeof(BF16));
 }
 
 void write_panels(const Runtime& runtime, const float* master, const WeightPanels& p, int64_t row, int64_t rows,

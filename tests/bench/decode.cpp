@@ -1,0 +1,189 @@
+// Times generation with a model folder: prefill beside a recorded forward pass of the same shape, decoding of one
+// sequence and of several, and between them the rate at which the same threads read memory. Prints one JSON object.
+#include "engine/generator.h"
+#include "engine/prepare.h"
+#include "engine/session.h"
+#include "parallel/self_communicator.h"
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <vector>
+
+namespace deepflow {
+namespace {
+
+constexpr int64_t kReadBytes = int64_t{512} << 20;
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double median(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
+}
+
+// Bytes a second of a pass that only reads, over memory far beyond the caches, all threads; the best of a few.
+class ReadRate {
+ public:
+  explicit ReadRate(Runtime& runtime)
+      : runtime_(runtime), array_(Tensor::empty(runtime.memory(), {kReadBytes}, DType::kU8)) {
+    auto* p = array_.data<uint8_t>();
+    runtime.pool().parallel_for(kReadBytes, 4096,
+                                [&](int64_t begin, int64_t end) { std::fill(p + begin, p + end, uint8_t{1}); });
+  }
+
+  double measure() const {
+    const auto* words = static_cast<const uint64_t*>(array_.raw());
+    double best = 1e9;
+    std::atomic<uint64_t> total{0};
+    for (int pass = 0; pass < 3; ++pass) {
+      const double begin = now();
+      runtime_.pool().parallel_for(kReadBytes / 8, 512, [&](int64_t first, int64_t end) {
+        uint64_t sums[16] = {};
+        for (int64_t i = first; i < end; i += 16)
+          for (int64_t k = 0; k < 16; ++k) sums[k] += words[i + k];
+        for (const uint64_t s : sums) total += s;
+      });
+      best = std::min(best, now() - begin);
+    }
+    if (total == 0) std::abort();
+    return static_cast<double>(kReadBytes) / best;
+  }
+
+ private:
+  Runtime& runtime_;
+  Tensor array_;
+};
+
+std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary) {
+  std::mt19937_64 rng(1);
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>(rng() % static_cast<uint64_t>(vocabulary)));
+  return tokens;
+}
+
+// Rows a second of the training forward pass up to the last norm, recorded on a tape.
+double forward_seconds(Machine& machine, const std::vector<int32_t>& prompt, int64_t batch) {
+  const auto length = static_cast<int64_t>(prompt.size());
+  std::vector<int32_t> tokens, positions;
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t i = 0; i < length; ++i) {
+      tokens.push_back(prompt[static_cast<size_t>(i)]);
+      positions.push_back(static_cast<int32_t>(i));
+    }
+  Tape tape;
+  ForwardContext context{machine.runtime, machine.stream, machine.store};
+  context.tape = &tape;
+  context.compute = machine.store.compute();
+  context.training = true;
+  context.rows.batch = batch;
+  context.rows.sequence = length;
+  context.rows.positions = Tensor::wrap(positions.data(), {batch * length}, DType::kI32);
+  const double begin = now();
+  machine.model.hidden(context, Tensor::wrap(tokens.data(), {batch * length}, DType::kI32));
+  return now() - begin;
+}
+
+struct Shapes {
+  int64_t prompt = 64, new_tokens = 128, batch = 16;  // decoding
+  int64_t prefill_batch = 4, prefill_length = 256;
+  int rounds = 5;
+};
+
+GenerationFigures generate_greedily(Machine& machine, const std::vector<int32_t>& prompt, int64_t samples,
+                                    int64_t count) {
+  SamplingOptions sampling;
+  sampling.temperature = 0;
+  sampling.max_tokens = count;
+  return generate(machine, prompt, samples, -1, sampling, [](int64_t, int32_t) {});
+}
+
+// What a decoding step of `samples` sequences reads: the forms that products read, and keys and values at their mean
+// length.
+double bytes_per_step(Session& session, const Shapes& s, int64_t samples) {
+  const ModelShape& shape = session.model().shape();
+  const double element = static_cast<double>(size_of(session.store().compute()));
+  const double length = static_cast<double>(s.prompt) + 0.5 * static_cast<double>(s.new_tokens);
+  return static_cast<double>(session.store().form_bytes()) +
+         2 * element * length * static_cast<double>(shape.layers * shape.kv_width * samples);
+}
+
+int run(const std::string& folder, const std::string& precision, int threads, const Shapes& s) {
+  RunOptions options;
+  options.model.init_from = find_model_folder(folder);
+  options.train.precision = precision;
+  options.train.threads = threads;
+  complete_model(options, nullptr, nullptr);
+  const std::unique_ptr<Communicator> comm = make_self_communicator("bench");
+  Session session(options.model, session_options(options, *comm), *comm, {});
+  set_initial_values(session, options);
+  Machine machine = session.machine();
+  const ReadRate memory(session.runtime());
+  const std::vector<int32_t> prompt = random_tokens(s.prompt, session.model().shape().vocabulary);
+  const std::vector<int32_t> long_prompt = random_tokens(s.prefill_length, session.model().shape().vocabulary);
+
+  std::vector<double> one, many, prefill, forward, over_forward, share, many_share, batch_gain, rates;
+  const auto step_rows = static_cast<double>(s.prefill_batch * s.prefill_length);
+  // A step chooses a token and runs a pass; the last token needs no pass behind it.
+  const auto tokens_per_s = [&](int64_t samples) {
+    const GenerationFigures f = generate_greedily(machine, prompt, samples, s.new_tokens);
+    return static_cast<double>(f.new_tokens - samples) / f.decode_seconds;
+  };
+  for (int round = 0; round <= s.rounds; ++round) {  // the first warms up
+    const double rate = memory.measure();
+    const double single = tokens_per_s(1);
+    const double several = tokens_per_s(s.batch);
+    const double filled = generate_greedily(machine, long_prompt, s.prefill_batch, 1).prefill_seconds;
+    const double passed = forward_seconds(machine, long_prompt, s.prefill_batch);
+    if (round == 0) continue;
+    rates.push_back(rate);
+    one.push_back(single);
+    many.push_back(several);
+    batch_gain.push_back(several / single);
+    share.push_back(single * bytes_per_step(session, s, 1) / rate);
+    many_share.push_back(several / static_cast<double>(s.batch) * bytes_per_step(session, s, s.batch) / rate);
+    prefill.push_back(step_rows / filled);
+    forward.push_back(step_rows / passed);
+    over_forward.push_back(passed / filled);
+  }
+  nlohmann::json out{{"tokens_per_s", median(one)},
+                     {"batch_tokens_per_s", median(many)},
+                     {"batch_gain", median(batch_gain)},
+                     {"bandwidth_share", median(share)},
+                     {"batch_bandwidth_share", median(many_share)},
+                     {"read_gb_per_s", median(rates) * 1e-9},
+                     {"bytes_per_token", bytes_per_step(session, s, 1)},
+                     {"form_bytes", session.store().form_bytes()},
+                     {"prefill_tokens_per_s", median(prefill)},
+                     {"forward_tokens_per_s", median(forward)},
+                     {"prefill_over_forward", median(over_forward)}};
+  std::printf("%s\n", out.dump().c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace deepflow
+
+int main(int argc, char** argv) {
+  CLI::App app{"times generation"};
+  std::string folder, precision = "bf16";
+  deepflow::Shapes shapes;
+  int threads = 0;
+  app.add_option("--model", folder, "run folder or Hugging Face folder")->required();
+  app.add_option("--precision", precision);
+  app.add_option("--threads", threads);
+  app.add_option("--prompt", shapes.prompt, "tokens of the prompt");
+  app.add_option("--new-tokens", shapes.new_tokens);
+  app.add_option("--batch", shapes.batch, "sequences of the batched run");
+  app.add_option("--prefill-batch", shapes.prefill_batch);
+  app.add_option("--prefill-length", shapes.prefill_length);
+  app.add_option("--rounds", shapes.rounds);
+  CLI11_PARSE(app, argc, argv);
+  return deepflow::run(folder, precision, threads, shapes);
+}
