@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/ops/attention.h"
+#include "kernels/ops/elementwise.h"
 
 #include <algorithm>
 #include <chrono>
@@ -26,10 +27,12 @@ Tensor logits_behind(Machine& machine, KeyValueCache& cache, std::vector<int32_t
   const Tensor ids = Tensor::wrap(tokens.data(), {samples * count}, DType::kI32);
   const Tensor hidden = machine.model.hidden(context, ids).value;
   cache.advance(count);
-  // The last row of each sequence: rows count - 1, 2 * count - 1, ... as one matrix with a larger row stride.
   if (count == 1) return machine.model.logits_of(context, hidden);
-  const Tensor last =
-      hidden.view({samples, count * hidden.cols()}).column_range((count - 1) * hidden.cols(), count * hidden.cols());
+  // The last row of each sequence: rows count - 1, 2 * count - 1, ... are a matrix with a larger row stride. Products
+  // have no fast way to read such strides.
+  const int64_t width = hidden.cols();
+  Tensor last = context.empty({samples, width}, hidden.dtype());
+  copy(machine.runtime, hidden.view({samples, count * width}).column_range((count - 1) * width, count * width), last);
   return machine.model.logits_of(context, last);
 }
 
@@ -46,8 +49,8 @@ GenerationFigures generate(Machine& machine, std::span<const int32_t> prompt, in
 
   GenerationFigures figures;
   figures.prompt_tokens = length * samples;
-  KeyValueCache cache(machine.runtime, static_cast<int>(shape.layers), samples, length + limit, shape.kv_width,
-                      machine.store.compute());
+  KeyValueCache cache(machine.runtime, static_cast<int>(shape.layers), samples, length + limit,
+                      shape.kv_width / shape.head_dim, shape.head_dim, machine.store.compute());
   std::vector<int32_t> tokens;
   for (int64_t s = 0; s < samples; ++s) tokens.insert(tokens.end(), prompt.begin(), prompt.end());
   double begin = now();

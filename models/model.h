@@ -11,7 +11,7 @@ namespace deepflow {
 struct ModelShape {
   int64_t layers = 0, width = 0, vocabulary = 0, max_positions = 0;
   int64_t heads = 0, head_dim = 0;
-  int64_t kv_width = 0;  // kv_heads * head_dim: columns of one layer's keys in a KeyValueCache
+  int64_t kv_width = 0;  // kv_heads * head_dim: elements of one token's keys in one layer of a KeyValueCache
 };
 
 // A decoder-only language model whose parameters live in a ParameterRegistry that outlives it. It holds no values: the

@@ -5,11 +5,66 @@
 namespace deepflow::cpu::DF_ISA {
 namespace {
 
+constexpr int64_t kKeys = 4;     // keys whose scores are summed side by side
+constexpr int64_t kColumns = 4;  // vectors of values whose sums stay in registers
+
+// Elements of q and k that one instruction multiplies.
 template <class T>
-float dot(const T* x, const T* y, int64_t n) {
-  F32 sum = zero();
-  for_each_vector(n, [&](int64_t j, auto lanes) { sum = fma(load(x + j, lanes), load(y + j, lanes), sum); });
-  return reduce_add(sum);
+constexpr int64_t kWide = kLanes;
+template <class T>
+DF_SIMD F32 multiply_add(const T* x, const T* y, F32 sum) {
+  return fma(load(x), load(y), sum);
+}
+template <class T>
+DF_SIMD F32 multiply_add(const T* x, const T* y, F32 sum, int64_t n) {
+  return fma(load(x, n), load(y, n), sum);
+}
+#ifdef __AVX512BF16__
+template <>
+constexpr int64_t kWide<BF16> = 2 * kLanes;
+template <>
+DF_SIMD F32 multiply_add(const BF16* x, const BF16* y, F32 sum) {
+  return {_mm512_dpbf16_ps(sum.v, (__m512bh)_mm512_loadu_si512(x), (__m512bh)_mm512_loadu_si512(y))};
+}
+template <>
+DF_SIMD F32 multiply_add(const BF16* x, const BF16* y, F32 sum, int64_t n) {
+  const auto lanes = static_cast<__mmask32>((uint64_t{1} << n) - 1);
+  return {_mm512_dpbf16_ps(sum.v, (__m512bh)_mm512_maskz_loadu_epi16(lanes, x),
+                           (__m512bh)_mm512_maskz_loadu_epi16(lanes, y))};
+}
+#endif
+
+// scores[i] = scale * q . k[i] for kCount neighbouring keys.
+template <int64_t kCount, class T>
+DF_SIMD void score(const T* q, const T* k, int64_t ld_k, int64_t head_dim, float scale, float* scores) {
+  F32 sum[kCount];
+  for (auto& s : sum) s = zero();
+  int64_t j = 0;
+  for (; j + kWide<T> <= head_dim; j += kWide<T>)
+    for (int64_t i = 0; i < kCount; ++i) sum[i] = multiply_add(q + j, k + i * ld_k + j, sum[i]);
+  if (j < head_dim)
+    for (int64_t i = 0; i < kCount; ++i) sum[i] = multiply_add(q + j, k + i * ld_k + j, sum[i], head_dim - j);
+  for (int64_t i = 0; i < kCount; ++i) scores[i] = scale * reduce_add(sum[i]);
+}
+
+// o[kCount vectors] = factor * sum over keys of weights[key] v[key]. Odd and even keys are summed apart, so that one
+// addition need not wait for the one before.
+template <int64_t kCount, class T, class Lanes>
+DF_SIMD void weigh(const float* weights, const T* v, int64_t ld_v, int64_t keys, F32 factor, T* o, Lanes lanes) {
+  F32 even[kCount], odd[kCount];
+  for (auto& s : even) s = zero();
+  for (auto& s : odd) s = zero();
+  int64_t key = 0;
+  for (; key + 2 <= keys; key += 2)
+    for (int64_t i = 0; i < kCount; ++i) {
+      const T* at = v + key * ld_v + i * kLanes;
+      even[i] = fma(splat(weights[key]), load(at, lanes), even[i]);
+      odd[i] = fma(splat(weights[key + 1]), load(at + ld_v, lanes), odd[i]);
+    }
+  if (key < keys)
+    for (int64_t i = 0; i < kCount; ++i)
+      even[i] = fma(splat(weights[key]), load(v + key * ld_v + i * kLanes, lanes), even[i]);
+  for (int64_t i = 0; i < kCount; ++i) store(o + i * kLanes, (even[i] + odd[i]) * factor, lanes);
 }
 
 // scores[0, n) become exp(score - maximum); returns their sum.
@@ -33,18 +88,24 @@ void attention_decode(const AttentionGroup<T>& a, float* scratch) {
   for (int64_t row = 0; row < a.q_rows; ++row) {
     const int64_t first = first_key(a, row), keys = a.kv_rows - a.q_rows + row + 1 - first;
     const T *q = a.q + row * a.ld_q, *k = a.k + first * a.ld_k, *v = a.v + first * a.ld_v;
-    for (int64_t key = 0; key < keys; ++key)
+    int64_t key = 0;
+    for (; key + kKeys <= keys; key += kKeys)
       for (int64_t head = 0; head < a.heads; ++head)
-        scratch[head * a.kv_rows + key] = a.scale * dot(q + head * a.head_dim, k + key * a.ld_k, a.head_dim);
+        score<kKeys>(q + head * a.head_dim, k + key * a.ld_k, a.ld_k, a.head_dim, a.scale,
+                     scratch + head * a.kv_rows + key);
+    for (; key < keys; ++key)
+      for (int64_t head = 0; head < a.heads; ++head)
+        score<1>(q + head * a.head_dim, k + key * a.ld_k, a.ld_k, a.head_dim, a.scale,
+                 scratch + head * a.kv_rows + key);
     for (int64_t head = 0; head < a.heads; ++head) {
       float* weights = scratch + head * a.kv_rows;
       const F32 inverse = splat(1.0f / exponentiate(weights, keys));
       T* o = a.o + row * a.ld_o + head * a.head_dim;
-      for_each_vector(a.head_dim, [&](int64_t j, auto lanes) {
-        F32 sum = zero();
-        for (int64_t key = 0; key < keys; ++key) sum = fma(splat(weights[key]), load(v + key * a.ld_v + j, lanes), sum);
-        store(o + j, sum * inverse, lanes);
-      });
+      int64_t j = 0;
+      for (; j + kColumns * kLanes <= a.head_dim; j += kColumns * kLanes)
+        weigh<kColumns>(weights, v + j, a.ld_v, keys, inverse, o + j, AllLanes{});
+      for (; j + kLanes <= a.head_dim; j += kLanes) weigh<1>(weights, v + j, a.ld_v, keys, inverse, o + j, AllLanes{});
+      if (j < a.head_dim) weigh<1>(weights, v + j, a.ld_v, keys, inverse, o + j, a.head_dim - j);
     }
   }
 }

@@ -6,7 +6,7 @@ namespace deepflow::cpu::DF_ISA {
 namespace {
 
 // Steps whose weights (256 bytes each) stay in the L1 cache until all groups of rows have used them.
-constexpr int64_t kChunkSteps = 64;
+constexpr int64_t kChunkSteps = 32;
 constexpr int64_t kStepBytes = 256;
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kGroupRows = 4;
@@ -94,7 +94,7 @@ void add_chunk(const FewRows& a, const T* x, int64_t ld_x, const T* w, int64_t s
     float* to = sums + row * kPanelColumns;
     if (groups == 1) {
       add_group<4>(rows, mine, ld_x, w, steps, ahead, to);
-    } else if (groups == 2) {
+    } else if (groups < 4 && group < 2) {
       add_group<2>(rows, mine, ld_x, w, steps, ahead + group * bytes / 2, to);
     } else {
       add_group<1>(rows, mine, ld_x, w, steps, ahead + group * bytes / 4, to);

@@ -17,10 +17,12 @@ struct AttentionShape {
 // Returns o [M, heads * head_dim]. Saves the log-sum-exp, f32 [batch, heads, sequence].
 Var attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape);
 
-// Keys and values of the tokens seen so far, for generation. One layer: [batch, capacity, kv_heads * head_dim] each.
+// Keys and values of the tokens seen so far, for generation. One layer: [batch, kv_heads, capacity, head_dim]
+// each, so that a head reads on through memory.
 class KeyValueCache {
  public:
-  KeyValueCache(Runtime& runtime, int num_layers, int64_t batch, int64_t capacity, int64_t kv_width, DType dtype);
+  KeyValueCache(Runtime& runtime, int num_layers, int64_t batch, int64_t capacity, int64_t kv_heads, int64_t head_dim,
+                DType dtype);
   int64_t length() const { return length_; }  // tokens per sequence already stored
   int64_t capacity() const { return capacity_; }
   void advance(int64_t tokens) { length_ += tokens; }  // after every layer has appended

@@ -1,20 +1,24 @@
 #include "kernels/ops/attention_groups.h"
-#include "kernels/ops/elementwise.h"
+
+#include <cstring>
 
 namespace deepflow {
 namespace {
 
 constexpr int64_t kDecodeRows = 4;  // up to here packing the keys costs more than it saves
 
-void append(ForwardContext& context, const Tensor& qkv, const AttentionShape& shape, KeyValueCache& cache, int layer) {
-  const int64_t n = context.rows.sequence, width = shape.kv_heads * shape.head_dim;
-  const int64_t first_column = shape.heads * shape.head_dim;
-  for (int64_t b = 0; b < context.rows.batch; ++b) {
-    const int64_t row = b * cache.capacity() + cache.length();
-    const Tensor mine = qkv.row_range(b * n, (b + 1) * n);
-    Tensor keys = cache.keys(layer).row_range(row, row + n), values = cache.values(layer).row_range(row, row + n);
-    copy(context.runtime, mine.column_range(first_column, first_column + width), keys);
-    copy(context.runtime, mine.column_range(first_column + width, first_column + 2 * width), values);
+// One sequence's keys and values of one head, in the cache behind what is stored.
+void append(ForwardContext& context, const Tensor& qkv, const AttentionShape& shape, KeyValueCache& cache, int layer,
+            int64_t sequence, int64_t kv_head) {
+  const int64_t n = context.rows.sequence, element = static_cast<int64_t>(size_of(qkv.dtype()));
+  const int64_t bytes = shape.head_dim * element, keys = shape.heads + kv_head, values = keys + shape.kv_heads;
+  const char* from = static_cast<const char*>(qkv.raw()) + sequence * n * qkv.ld() * element;
+  const int64_t at = ((sequence * shape.kv_heads + kv_head) * cache.capacity() + cache.length()) * bytes;
+  char* k = static_cast<char*>(cache.keys(layer).raw()) + at;
+  char* v = static_cast<char*>(cache.values(layer).raw()) + at;
+  for (int64_t row = 0; row < n; ++row, from += qkv.ld() * element) {
+    std::memcpy(k + row * bytes, from + keys * bytes, static_cast<size_t>(bytes));
+    std::memcpy(v + row * bytes, from + values * bytes, static_cast<size_t>(bytes));
   }
 }
 
@@ -24,13 +28,15 @@ void attend(ForwardContext& context, const Tensor& qkv, const AttentionShape& sh
   Runtime& runtime = context.runtime;
   const RowInfo& rows = context.rows;
   const int64_t length = cache.length() + rows.sequence;
+  const auto append_group = [&](int64_t i) {
+    append(context, qkv, shape, cache, layer, i / shape.kv_heads, i % shape.kv_heads);
+  };
   const auto group = [&](int64_t i) {
-    const int64_t sequence = i / shape.kv_heads, kv_head = i % shape.kv_heads;
-    auto a = attention_group<T>(shape, rows, qkv, o, nullptr, sequence, kv_head);
-    const int64_t at = sequence * cache.capacity() * cache.keys(layer).ld() + kv_head * shape.head_dim;
+    auto a = attention_group<T>(shape, rows, qkv, o, nullptr, i / shape.kv_heads, i % shape.kv_heads);
+    const int64_t at = i * cache.capacity() * shape.head_dim;
     a.k = cache.keys(layer).data<T>() + at;
     a.v = cache.values(layer).data<T>() + at;
-    a.ld_k = a.ld_v = cache.keys(layer).ld();
+    a.ld_k = a.ld_v = shape.head_dim;
     a.kv_rows = length;
     return a;
   };
@@ -39,10 +45,13 @@ void attend(ForwardContext& context, const Tensor& qkv, const AttentionShape& sh
     const size_t bytes = static_cast<size_t>(shape.heads / shape.kv_heads * length) * sizeof(float);
     const AttentionTasks tasks(runtime, rows.batch, shape.kv_heads, 1);
     const AttentionScratch scratch(runtime, runtime.pool().size(), bytes);
-    tasks.run(runtime,
-              [&](int thread, int64_t i, int64_t) { kernel(group(i), static_cast<float*>(scratch.piece(thread))); });
+    tasks.run(runtime, [&](int thread, int64_t i, int64_t) {
+      append_group(i);
+      kernel(group(i), static_cast<float*>(scratch.piece(thread)));
+    });
     return;
   }
+  runtime.pool().parallel_for_dynamic(rows.batch * shape.kv_heads, append_group);
   auto* kernel = DF_KERNEL(runtime.isa(), attention_forward<T>);
   auto* scratch_bytes = DF_KERNEL(runtime.isa(), attention_forward_scratch<T>);
   const AttentionTasks tasks(runtime, rows.batch, shape.kv_heads, max_parts(rows));
@@ -53,12 +62,12 @@ void attend(ForwardContext& context, const Tensor& qkv, const AttentionShape& sh
 
 }  // namespace
 
-KeyValueCache::KeyValueCache(Runtime& runtime, int num_layers, int64_t batch, int64_t capacity, int64_t kv_width,
-                             DType dtype)
+KeyValueCache::KeyValueCache(Runtime& runtime, int num_layers, int64_t batch, int64_t capacity, int64_t kv_heads,
+                             int64_t head_dim, DType dtype)
     : capacity_(capacity) {
   for (int layer = 0; layer < num_layers; ++layer) {
-    keys_.push_back(Tensor::empty(runtime.memory(), {batch, capacity, kv_width}, dtype));
-    values_.push_back(Tensor::empty(runtime.memory(), {batch, capacity, kv_width}, dtype));
+    keys_.push_back(Tensor::empty(runtime.memory(), {batch, kv_heads, capacity, head_dim}, dtype));
+    values_.push_back(Tensor::empty(runtime.memory(), {batch, kv_heads, capacity, head_dim}, dtype));
   }
 }
 
@@ -68,10 +77,10 @@ Tensor attention_cached(ForwardContext& context, const Tensor& qkv, const Attent
   check_attention(context, qkv, shape, cache.length());
   DF_ASSERT(cache.length() + rows.sequence <= cache.capacity(), "{} + {} tokens in a cache of {}", cache.length(),
             rows.sequence, cache.capacity());
-  DF_ASSERT(cache.keys(layer).dtype() == context.compute && cache.keys(layer).shape()[0] == rows.batch);
+  DF_ASSERT(cache.keys(layer).dtype() == context.compute &&
+            cache.keys(layer).shape() == (Shape{rows.batch, shape.kv_heads, cache.capacity(), shape.head_dim}));
   Tensor o = context.empty({rows.rows(), shape.heads * shape.head_dim}, context.compute);
   if (rows.rows() == 0) return o;
-  append(context, qkv, shape, cache, layer);
   if (context.compute == DType::kBF16)
     attend<BF16>(context, qkv, shape, cache, layer, o);
   else

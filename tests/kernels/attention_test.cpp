@@ -243,7 +243,7 @@ TEST(Attention, ZeroRowsPass) {
 // Feeds `qkv` in pieces of the given sizes through a cache; returns the outputs side by side.
 std::vector<double> run_cached(AttentionBench& bench, const std::vector<int64_t>& pieces) {
   const Case& c = bench.shape;
-  KeyValueCache cache(bench.runtime, 2, c.batch, c.sequence + 3, c.kv_heads * c.head_dim, bench.compute);
+  KeyValueCache cache(bench.runtime, 2, c.batch, c.sequence + 3, c.kv_heads, c.head_dim, bench.compute);
   std::vector<double> o(static_cast<size_t>(c.batch * c.sequence * c.heads * c.head_dim));
   const size_t width = static_cast<size_t>(c.heads * c.head_dim);
   int64_t done = 0;
@@ -288,11 +288,11 @@ TEST(AttentionCached, EqualsFullAttentionHoweverTheTokensArrive) {
 
 TEST(KeyValueCache, TruncateForgetsTheNewestTokens) {
   OpBench bench;
-  KeyValueCache cache(bench.runtime, 1, 1, 10, 8, DType::kF32);
+  KeyValueCache cache(bench.runtime, 1, 1, 10, 2, 4, DType::kF32);
   cache.advance(7);
   cache.truncate(4);
   EXPECT_EQ(cache.length(), 4);
-  EXPECT_EQ(cache.keys(0).shape(), (Shape{1, 10, 8}));
+  EXPECT_EQ(cache.keys(0).shape(), (Shape{1, 2, 10, 4}));
 }
 
 }  // namespace
