@@ -62,12 +62,16 @@ GenerationFigures generate(Machine& machine, std::span<const int32_t> prompt, in
   const RandomSite site = random_site(options.seed, "generate");
   tokens.resize(static_cast<size_t>(samples));
   for (int64_t i = 0; i < limit; ++i) {
-    for (int64_t s = 0; s < samples; ++s) {
+    machine.runtime.pool().parallel_for_dynamic(samples, [&](int64_t s) {
       const size_t k = static_cast<size_t>(s);
-      if (ended[k]) continue;
+      if (ended[k]) return;
       const float* row = logits.data<float>() + s * logits.ld();
       tokens[k] = sample_token({row, static_cast<size_t>(shape.vocabulary)}, options,
                                static_cast<double>(random_uniform(site, s, i)));
+    });
+    for (int64_t s = 0; s < samples; ++s) {
+      const size_t k = static_cast<size_t>(s);
+      if (ended[k]) continue;
       ++figures.new_tokens;
       ended[k] = tokens[k] == stop_token;
       if (!ended[k]) on_token(s, tokens[k]);

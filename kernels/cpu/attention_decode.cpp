@@ -67,6 +67,12 @@ DF_SIMD void weigh(const float* weights, const T* v, int64_t ld_v, int64_t keys,
   for (int64_t i = 0; i < kCount; ++i) store(o + i * kLanes, (even[i] + odd[i]) * factor, lanes);
 }
 
+template <class T>
+DF_SIMD void prefetch_row(const T* x, int64_t n) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t j = 0; j < n; j += kLine) __builtin_prefetch(x + j);
+}
+
 // scores[0, n) become exp(score - maximum); returns their sum.
 float exponentiate(float* scores, int64_t n) {
   F32 top = splat(-kInfinity), sum = zero();
@@ -89,10 +95,13 @@ void attention_decode(const AttentionGroup<T>& a, float* scratch) {
     const int64_t first = first_key(a, row), keys = a.kv_rows - a.q_rows + row + 1 - first;
     const T *q = a.q + row * a.ld_q, *k = a.k + first * a.ld_k, *v = a.v + first * a.ld_v;
     int64_t key = 0;
-    for (; key + kKeys <= keys; key += kKeys)
+    for (; key + kKeys <= keys; key += kKeys) {
+      // Values are read next. Nothing else asks for them in time: what one head reads is over soon.
+      for (int64_t i = 0; i < kKeys; ++i) prefetch_row(v + (key + i) * a.ld_v, a.head_dim);
       for (int64_t head = 0; head < a.heads; ++head)
         score<kKeys>(q + head * a.head_dim, k + key * a.ld_k, a.ld_k, a.head_dim, a.scale,
                      scratch + head * a.kv_rows + key);
+    }
     for (; key < keys; ++key)
       for (int64_t head = 0; head < a.heads; ++head)
         score<1>(q + head * a.head_dim, k + key * a.ld_k, a.ld_k, a.head_dim, a.scale,

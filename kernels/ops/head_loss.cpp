@@ -199,19 +199,11 @@ LossResult head_loss(ForwardContext& context, const Var& x, Pack& head, const Te
 }
 
 Tensor head_logits(ForwardContext& context, const Tensor& x, Pack& head) {
-  const int64_t rows = x.rows(), chunk = std::min(rows, chunk_rows(context.compute));
-  Tensor result = context.empty({rows, head.rows}, DType::kF32);
-  const bool padded = head.physical_rows != head.rows;
-  const Tensor buffer = padded ? context.empty({chunk, head.physical_rows}, DType::kF32) : Tensor();
+  Tensor logits = context.empty({x.rows(), head.physical_rows}, DType::kF32);
   const Tensor packed = context.store.acquire(head, Form::kForward, context.stream);
-  for (int64_t r = 0; r < rows; r += chunk) {
-    const int64_t end = std::min(rows, r + chunk);
-    Tensor to = result.row_range(r, end), logits = padded ? buffer.row_range(0, end - r) : to;
-    matmul_forward(context.runtime, x.row_range(r, end), packed, head.physical_rows, nullptr, logits);
-    if (padded) copy(context.runtime, logits.column_range(0, head.rows), to);
-  }
+  matmul_forward(context.runtime, x, packed, head.physical_rows, nullptr, logits);
   context.store.release(head);
-  return result;
+  return logits.column_range(0, head.rows);
 }
 
 }  // namespace deepflow

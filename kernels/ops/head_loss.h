@@ -20,7 +20,7 @@ struct LossResult {
 // enough.
 LossResult head_loss(ForwardContext& context, const Var& x, Pack& head, const Tensor& labels, const Tensor& weights);
 
-// Logits f32 [M, V] (logical columns only, contiguous), no tape: probing and sampling.
+// Logits f32 [M, V] (logical columns only; rows lie the padded columns apart), no tape: probing and sampling.
 Tensor head_logits(ForwardContext& context, const Tensor& x, Pack& head);
 
 }  // namespace deepflow

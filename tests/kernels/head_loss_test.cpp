@@ -238,7 +238,6 @@ TEST(HeadLogits, AreTheLogicalColumnsInF32) {
     ForwardContext context = bench.forward(nullptr);
     const Tensor x = bench.cast(p.x, dtype), logits = head_logits(context, x, *p.head);
     ASSERT_EQ(logits.cols(), kVocabulary);
-    EXPECT_TRUE(logits.is_contiguous());
     const Tensor w = bench.cast(bench.store.master(*p.head), dtype).row_range(0, kVocabulary);
     Tensor expected = bench.empty({p.rows, kVocabulary}, DType::kF32);
     matmul(bench.runtime, x, w, expected, {.transpose_b = true});
