@@ -48,24 +48,25 @@ GenerationFigures generate(Machine& machine, std::span<const int32_t> prompt, in
     throw ConfigError("generate: the prompt has {} tokens, the model has {} positions", length, shape.max_positions);
 
   GenerationFigures figures;
-  figures.prompt_tokens = length * samples;
-  KeyValueCache cache(machine.runtime, static_cast<int>(shape.layers), samples, length + limit,
-                      shape.kv_width / shape.head_dim, shape.head_dim, machine.store.compute());
-  std::vector<int32_t> tokens;
-  for (int64_t s = 0; s < samples; ++s) tokens.insert(tokens.end(), prompt.begin(), prompt.end());
+  figures.prompt_tokens = length;
+  std::vector<int32_t> tokens(prompt.begin(), prompt.end());
   double begin = now();
-  Tensor logits = logits_behind(machine, cache, tokens, samples, length);
+  // The prompt is read once, whatever the number of samples: its products have the same shape, hence the same bits.
+  KeyValueCache read_prompt(machine.runtime, static_cast<int>(shape.layers), 1, length, shape.kv_width / shape.head_dim,
+                            shape.head_dim, machine.store.compute());
+  Tensor logits = logits_behind(machine, read_prompt, tokens, 1, length);
+  KeyValueCache cache = read_prompt.repeated(machine.runtime, samples, length + limit);
   figures.prefill_seconds = now() - begin;
 
   begin = now();
-  std::vector<bool> ended(static_cast<size_t>(samples));
+  std::vector<char> ended(static_cast<size_t>(samples), 0);
   const RandomSite site = random_site(options.seed, "generate");
   tokens.resize(static_cast<size_t>(samples));
   for (int64_t i = 0; i < limit; ++i) {
     machine.runtime.pool().parallel_for_dynamic(samples, [&](int64_t s) {
       const size_t k = static_cast<size_t>(s);
       if (ended[k]) return;
-      const float* row = logits.data<float>() + s * logits.ld();
+      const float* row = logits.data<float>() + (i == 0 ? 0 : s * logits.ld());
       tokens[k] = sample_token({row, static_cast<size_t>(shape.vocabulary)}, options,
                                static_cast<double>(random_uniform(site, s, i)));
     });
@@ -76,7 +77,7 @@ GenerationFigures generate(Machine& machine, std::span<const int32_t> prompt, in
       ended[k] = tokens[k] == stop_token;
       if (!ended[k]) on_token(s, tokens[k]);
     }
-    if (i + 1 == limit || std::all_of(ended.begin(), ended.end(), [](bool e) { return e; })) break;
+    if (i + 1 == limit || std::all_of(ended.begin(), ended.end(), [](char e) { return e != 0; })) break;
     logits = logits_behind(machine, cache, tokens, samples, 1);
   }
   figures.decode_seconds = now() - begin;

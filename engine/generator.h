@@ -10,7 +10,8 @@
 namespace deepflow {
 
 struct GenerationFigures {
-  int64_t prompt_tokens = 0, new_tokens = 0;  // of all sequences
+  int64_t prompt_tokens = 0;  // read once for all samples
+  int64_t new_tokens = 0;     // of all samples
   double prefill_seconds = 0, decode_seconds = 0;
 };
 

@@ -39,39 +39,51 @@ int32_t likeliest(std::span<const float> logits) {
 }  // namespace
 
 int32_t sample_token(std::span<const float> logits, const SamplingOptions& options, double uniform) {
-  if (options.temperature == 0) return likeliest(logits);
+  const int32_t likeliest_id = likeliest(logits);
+  if (options.temperature == 0) return likeliest_id;
   const auto likelier = [&](int32_t a, int32_t b) {
     const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
     return x > y || (x == y && a < b);
   };
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  if (options.top_k > 0 && static_cast<size_t>(options.top_k) < order.size()) {
-    std::nth_element(order.begin(), order.begin() + options.top_k, order.end(), likelier);
-    order.resize(static_cast<size_t>(options.top_k));
+  std::vector<int32_t> ids(logits.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  if (options.top_k > 0 && static_cast<size_t>(options.top_k) < ids.size()) {
+    std::nth_element(ids.begin(), ids.begin() + options.top_k, ids.end(), likelier);
+    ids.resize(static_cast<size_t>(options.top_k));
   }
-  std::sort(order.begin(), order.end(), likelier);
-
-  const double top = static_cast<double>(logits[static_cast<size_t>(order.front())]);
+  const double top = static_cast<double>(logits[static_cast<size_t>(likeliest_id)]);
+  const auto weight = [&](int32_t id) {
+    return std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - top) / options.temperature);
+  };
   std::vector<double> weights;
+  weights.reserve(ids.size());
   double sum = 0;
-  for (const int32_t id : order) {
-    weights.push_back(std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - top) / options.temperature));
-    sum += weights.back();
-  }
-  size_t kept = weights.size();
+  for (const int32_t id : ids) sum += weights.emplace_back(weight(id));
+
+  // The likeliest tokens matter until they reach this share of the sum. What has less than an equal part of the rest
+  // cannot be among them, so that few are left to sort.
+  const double reach = options.top_p < 1 ? options.top_p : uniform;
+  const double least = (1 - reach) * sum / static_cast<double>(ids.size());
+  size_t left = 0;
+  for (size_t i = 0; i < ids.size(); ++i)
+    if (weights[i] >= least) ids[left++] = ids[i];
+  ids.resize(left);
+  std::sort(ids.begin(), ids.end(), likelier);
+
+  size_t kept = ids.size();
   double kept_sum = sum;
   if (options.top_p < 1) {
     kept = 0;
     kept_sum = 0;
-    while (kept < weights.size() && (kept == 0 || kept_sum < options.top_p * sum)) kept_sum += weights[kept++];
+    while (kept < ids.size() && (kept == 0 || kept_sum < options.top_p * sum)) kept_sum += weight(ids[kept++]);
   }
   double below = uniform * kept_sum;
   for (size_t i = 0; i + 1 < kept; ++i) {
-    if (below < weights[i]) return order[i];
-    below -= weights[i];
+    const double w = weight(ids[i]);
+    if (below < w) return ids[i];
+    below -= w;
   }
-  return order[kept - 1];
+  return ids[kept - 1];
 }
 
 }  // namespace deepflow

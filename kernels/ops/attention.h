@@ -23,6 +23,8 @@ class KeyValueCache {
  public:
   KeyValueCache(Runtime& runtime, int num_layers, int64_t batch, int64_t capacity, int64_t kv_heads, int64_t head_dim,
                 DType dtype);
+  // A cache of `batch` sequences that all continue the only one of this cache.
+  KeyValueCache repeated(Runtime& runtime, int64_t batch, int64_t capacity) const;
   int64_t length() const { return length_; }  // tokens per sequence already stored
   int64_t capacity() const { return capacity_; }
   void advance(int64_t tokens) { length_ += tokens; }  // after every layer has appended

@@ -71,6 +71,29 @@ KeyValueCache::KeyValueCache(Runtime& runtime, int num_layers, int64_t batch, in
   }
 }
 
+KeyValueCache KeyValueCache::repeated(Runtime& runtime, int64_t batch, int64_t capacity) const {
+  const Shape& shape = keys_.front().shape();
+  DF_ASSERT(shape[0] == 1 && length_ <= capacity, "{} tokens of {}", length_, shape.to_string());
+  const int64_t kv_heads = shape[1], head_dim = shape[3];
+  const DType dtype = keys_.front().dtype();
+  KeyValueCache result(runtime, static_cast<int>(keys_.size()), batch, capacity, kv_heads, head_dim, dtype);
+  result.length_ = length_;
+  const int64_t row_bytes = head_dim * static_cast<int64_t>(size_of(dtype));
+  const auto copy_heads = [&](const Tensor& from, Tensor& to) {
+    runtime.pool().parallel_for(batch * kv_heads, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        std::memcpy(static_cast<char*>(to.raw()) + i * capacity * row_bytes,
+                    static_cast<const char*>(from.raw()) + i % kv_heads * capacity_ * row_bytes,
+                    static_cast<size_t>(length_ * row_bytes));
+    });
+  };
+  for (size_t layer = 0; layer < keys_.size(); ++layer) {
+    copy_heads(keys_[layer], result.keys_[layer]);
+    copy_heads(values_[layer], result.values_[layer]);
+  }
+  return result;
+}
+
 Tensor attention_cached(ForwardContext& context, const Tensor& qkv, const AttentionShape& shape, KeyValueCache& cache,
                         int layer) {
   const RowInfo& rows = context.rows;

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -68,31 +69,27 @@ std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary) {
   return tokens;
 }
 
-// Rows a second of the training forward pass up to the last norm, recorded on a tape.
-double forward_seconds(Machine& machine, const std::vector<int32_t>& prompt, int64_t batch) {
-  const auto length = static_cast<int64_t>(prompt.size());
-  std::vector<int32_t> tokens, positions;
-  for (int64_t b = 0; b < batch; ++b)
-    for (int64_t i = 0; i < length; ++i) {
-      tokens.push_back(prompt[static_cast<size_t>(i)]);
-      positions.push_back(static_cast<int32_t>(i));
-    }
+// Seconds of the training forward pass up to the last norm, recorded on a tape.
+double forward_seconds(Machine& machine, std::vector<int32_t> tokens) {
+  const auto length = static_cast<int64_t>(tokens.size());
+  std::vector<int32_t> positions(tokens.size());
+  std::iota(positions.begin(), positions.end(), 0);
   Tape tape;
   ForwardContext context{machine.runtime, machine.stream, machine.store};
   context.tape = &tape;
   context.compute = machine.store.compute();
   context.training = true;
-  context.rows.batch = batch;
+  context.rows.batch = 1;
   context.rows.sequence = length;
-  context.rows.positions = Tensor::wrap(positions.data(), {batch * length}, DType::kI32);
+  context.rows.positions = Tensor::wrap(positions.data(), {length}, DType::kI32);
   const double begin = now();
-  machine.model.hidden(context, Tensor::wrap(tokens.data(), {batch * length}, DType::kI32));
+  machine.model.hidden(context, Tensor::wrap(tokens.data(), {length}, DType::kI32));
   return now() - begin;
 }
 
 struct Shapes {
   int64_t prompt = 64, new_tokens = 128, batch = 16;  // decoding
-  int64_t prefill_batch = 4, prefill_length = 256;
+  int64_t prefill_length = 512;
   int rounds = 5;
 };
 
@@ -129,7 +126,7 @@ int run(const std::string& folder, const std::string& precision, int threads, co
   const std::vector<int32_t> long_prompt = random_tokens(s.prefill_length, session.model().shape().vocabulary);
 
   std::vector<double> one, many, prefill, forward, over_forward, share, many_share, batch_gain, rates;
-  const auto step_rows = static_cast<double>(s.prefill_batch * s.prefill_length);
+  const auto step_rows = static_cast<double>(s.prefill_length);
   // A step chooses a token and runs a pass; the last token needs no pass behind it.
   const auto tokens_per_s = [&](int64_t samples) {
     const GenerationFigures f = generate_greedily(machine, prompt, samples, s.new_tokens);
@@ -139,8 +136,8 @@ int run(const std::string& folder, const std::string& precision, int threads, co
     const double rate = memory.measure();
     const double single = tokens_per_s(1);
     const double several = tokens_per_s(s.batch);
-    const double filled = generate_greedily(machine, long_prompt, s.prefill_batch, 1).prefill_seconds;
-    const double passed = forward_seconds(machine, long_prompt, s.prefill_batch);
+    const double filled = generate_greedily(machine, long_prompt, 1, 1).prefill_seconds;
+    const double passed = forward_seconds(machine, long_prompt);
     if (round == 0) continue;
     rates.push_back(rate);
     one.push_back(single);
@@ -181,7 +178,6 @@ int main(int argc, char** argv) {
   app.add_option("--prompt", shapes.prompt, "tokens of the prompt");
   app.add_option("--new-tokens", shapes.new_tokens);
   app.add_option("--batch", shapes.batch, "sequences of the batched run");
-  app.add_option("--prefill-batch", shapes.prefill_batch);
   app.add_option("--prefill-length", shapes.prefill_length);
   app.add_option("--rounds", shapes.rounds);
   CLI11_PARSE(app, argc, argv);
