@@ -61,13 +61,14 @@ int32_t sample_token(std::span<const float> logits, const SamplingOptions& optio
   for (const int32_t id : ids) sum += weights.emplace_back(weight(id));
 
   // The likeliest tokens matter until they reach this share of the sum. What has less than an equal part of the rest
-  // cannot be among them, so that few are left to sort.
+  // cannot be among them, so that few are left to sort. The last factor is room for rounding.
   const double reach = options.top_p < 1 ? options.top_p : uniform;
-  const double least = (1 - reach) * sum / static_cast<double>(ids.size());
+  const double least = (1 - reach) * sum / static_cast<double>(ids.size()) * (1 - 1e-9);
   size_t left = 0;
   for (size_t i = 0; i < ids.size(); ++i)
     if (weights[i] >= least) ids[left++] = ids[i];
   ids.resize(left);
+  if (ids.empty()) return likeliest_id;  // logits that are not finite
   std::sort(ids.begin(), ids.end(), likelier);
 
   size_t kept = ids.size();

@@ -14,7 +14,6 @@
 #include <cstdio>
 #include <memory>
 #include <numeric>
-#include <random>
 #include <vector>
 
 namespace deepflow {
@@ -62,10 +61,10 @@ class ReadRate {
   Tensor array_;
 };
 
-std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary) {
-  std::mt19937_64 rng(1);
+// Tokens without a pattern, the same in decode_peer.py.
+std::vector<int32_t> some_tokens(int64_t count, int64_t vocabulary) {
   std::vector<int32_t> tokens;
-  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>(rng() % static_cast<uint64_t>(vocabulary)));
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>((i * i * 7919 + 13) % vocabulary));
   return tokens;
 }
 
@@ -94,11 +93,13 @@ struct Shapes {
 };
 
 GenerationFigures generate_greedily(Machine& machine, const std::vector<int32_t>& prompt, int64_t samples,
-                                    int64_t count) {
+                                    int64_t count, std::vector<int32_t>* text = nullptr) {
   SamplingOptions sampling;
   sampling.temperature = 0;
   sampling.max_tokens = count;
-  return generate(machine, prompt, samples, -1, sampling, [](int64_t, int32_t) {});
+  return generate(machine, prompt, samples, -1, sampling, [&](int64_t, int32_t token) {
+    if (text) text->push_back(token);
+  });
 }
 
 // What a decoding step of `samples` sequences reads: the forms that products read, and keys and values at their mean
@@ -122,8 +123,8 @@ int run(const std::string& folder, const std::string& precision, int threads, co
   set_initial_values(session, options);
   Machine machine = session.machine();
   const ReadRate memory(session.runtime());
-  const std::vector<int32_t> prompt = random_tokens(s.prompt, session.model().shape().vocabulary);
-  const std::vector<int32_t> long_prompt = random_tokens(s.prefill_length, session.model().shape().vocabulary);
+  const std::vector<int32_t> prompt = some_tokens(s.prompt, session.model().shape().vocabulary);
+  const std::vector<int32_t> long_prompt = some_tokens(s.prefill_length, session.model().shape().vocabulary);
 
   std::vector<double> one, many, prefill, forward, over_forward, share, many_share, batch_gain, rates;
   const auto step_rows = static_cast<double>(s.prefill_length);
@@ -149,6 +150,8 @@ int run(const std::string& folder, const std::string& precision, int threads, co
     forward.push_back(step_rows / passed);
     over_forward.push_back(passed / filled);
   }
+  std::vector<int32_t> text;
+  generate_greedily(machine, prompt, 1, s.new_tokens, &text);
   nlohmann::json out{{"tokens_per_s", median(one)},
                      {"batch_tokens_per_s", median(many)},
                      {"batch_gain", median(batch_gain)},
@@ -159,7 +162,8 @@ int run(const std::string& folder, const std::string& precision, int threads, co
                      {"form_bytes", session.store().form_bytes()},
                      {"prefill_tokens_per_s", median(prefill)},
                      {"forward_tokens_per_s", median(forward)},
-                     {"prefill_over_forward", median(over_forward)}};
+                     {"prefill_over_forward", median(over_forward)},
+                     {"text", text}};
   std::printf("%s\n", out.dump().c_str());
   return 0;
 }
