@@ -48,6 +48,7 @@ DF_DECLARE_KERNELS(
                                                       int64_t head, int64_t parts, void* scratch, size_t stride_bytes);
 
     // Few query rows against many keys: reads keys and values once, in place. Scratch: heads * kv_rows floats.
-    template <class T> void attention_decode(const AttentionGroup<T>& a, float* scratch);)
+    // next_keys: what the thread will read after this group, asked for early; any address.
+    template <class T> void attention_decode(const AttentionGroup<T>& a, const T* next_keys, float* scratch);)
 
 }  // namespace deepflow::cpu

@@ -7,6 +7,9 @@ namespace {
 
 constexpr int64_t kKeys = 4;     // keys whose scores are summed side by side
 constexpr int64_t kColumns = 4;  // vectors of values whose sums stay in registers
+// A group's keys and values are short pieces of memory, over before the hardware's prefetching has settled on them. So
+// keys are asked for this many rows ahead, and the first kFirst rows of what comes after while a piece is read.
+constexpr int64_t kAhead = 32, kFirst = 256;
 
 // Elements of q and k that one instruction multiplies.
 template <class T>
@@ -90,14 +93,16 @@ float exponentiate(float* scores, int64_t n) {
 }  // namespace
 
 template <class T>
-void attention_decode(const AttentionGroup<T>& a, float* scratch) {
+void attention_decode(const AttentionGroup<T>& a, const T* next_keys, float* scratch) {
   for (int64_t row = 0; row < a.q_rows; ++row) {
     const int64_t first = first_key(a, row), keys = a.kv_rows - a.q_rows + row + 1 - first;
     const T *q = a.q + row * a.ld_q, *k = a.k + first * a.ld_k, *v = a.v + first * a.ld_v;
     int64_t key = 0;
     for (; key + kKeys <= keys; key += kKeys) {
-      // Values are read next. Nothing else asks for them in time: what one head reads is over soon.
-      for (int64_t i = 0; i < kKeys; ++i) prefetch_row(v + (key + i) * a.ld_v, a.head_dim);
+      for (int64_t i = key; i < key + kKeys; ++i) {
+        prefetch_row(k + (i + kAhead) * a.ld_k, a.head_dim);
+        if (i < kFirst) prefetch_row(v + i * a.ld_v, a.head_dim);
+      }
       for (int64_t head = 0; head < a.heads; ++head)
         score<kKeys>(q + head * a.head_dim, k + key * a.ld_k, a.ld_k, a.head_dim, a.scale,
                      scratch + head * a.kv_rows + key);
@@ -108,6 +113,8 @@ void attention_decode(const AttentionGroup<T>& a, float* scratch) {
                  scratch + head * a.kv_rows + key);
     for (int64_t head = 0; head < a.heads; ++head) {
       float* weights = scratch + head * a.kv_rows;
+      if (head == 0 && row == a.q_rows - 1)
+        for (int64_t i = 0; i < keys && i < kFirst; ++i) prefetch_row(next_keys + i * a.ld_k, a.head_dim);
       const F32 inverse = splat(1.0f / exponentiate(weights, keys));
       T* o = a.o + row * a.ld_o + head * a.head_dim;
       int64_t j = 0;
@@ -119,7 +126,7 @@ void attention_decode(const AttentionGroup<T>& a, float* scratch) {
   }
 }
 
-template void attention_decode(const AttentionGroup<float>&, float*);
-template void attention_decode(const AttentionGroup<BF16>&, float*);
+template void attention_decode(const AttentionGroup<float>&, const float*, float*);
+template void attention_decode(const AttentionGroup<BF16>&, const BF16*, float*);
 
 }  // namespace deepflow::cpu::DF_ISA

@@ -43,11 +43,15 @@ void attend(ForwardContext& context, const Tensor& qkv, const AttentionShape& sh
   if (rows.sequence <= kDecodeRows) {
     auto* kernel = DF_KERNEL(runtime.isa(), attention_decode<T>);
     const size_t bytes = static_cast<size_t>(shape.heads / shape.kv_heads * length) * sizeof(float);
-    const AttentionTasks tasks(runtime, rows.batch, shape.kv_heads, 1);
+    // Every thread has neighbouring groups, so that it knows what it will read next.
+    const int64_t groups = rows.batch * shape.kv_heads, group_elements = cache.capacity() * shape.head_dim;
     const AttentionScratch scratch(runtime, runtime.pool().size(), bytes);
-    tasks.run(runtime, [&](int thread, int64_t i, int64_t) {
-      append_group(i);
-      kernel(group(i), static_cast<float*>(scratch.piece(thread)));
+    runtime.pool().run([&](int thread, int threads) {
+      for (int64_t i = groups * thread / threads; i < groups * (thread + 1) / threads; ++i) {
+        append_group(i);
+        const auto a = group(i);
+        kernel(a, a.k + group_elements, static_cast<float*>(scratch.piece(thread)));
+      }
     });
     return;
   }

@@ -72,7 +72,7 @@ def measure(build, model, pairs, rounds):
 
 
 def main():
-    args = tools.arguments(("--pairs", dict(type=int, default=2)), ("--rounds", dict(type=int, default=3)))
+    args = tools.arguments(("--pairs", dict(type=int, default=1)), ("--rounds", dict(type=int, default=3)))
     with tempfile.TemporaryDirectory() as model:
         subprocess.run([sys.executable, "-c", MAKE_MODEL, model], check=True, stderr=subprocess.DEVNULL)
         tools.finish(measure(args.build, model, args.pairs, args.rounds))

@@ -1,6 +1,7 @@
 #include "engine/generator.h"
 
 #include "core/error.h"
+#include "kernels/ops/matmul.h"
 #include "tests/engine/tiny_run.h"
 
 #include <gmock/gmock.h>
@@ -75,6 +76,41 @@ TEST(Generator, TextOfASampleDependsOnSeedAndItsNumberOnly) {
   EXPECT_EQ(texts(run, 1, sampling(1, 20))[0], three[0]);
   EXPECT_EQ(texts(run, 3, sampling(1, 20)), three);
   EXPECT_NE(texts(run, 1, sampling(1, 20, 2))[0], three[0]);
+}
+
+TEST(Generator, UpToSixteenSamplesAreTheSameToTheLastBitInAnyPrecision) {
+  for (const char* precision : {"f32", "bf16"}) {
+    TinyOptions options;
+    options.train.precision = precision;
+    TinyRun run(options);
+    run.train(10);
+    const auto sixteen = texts(run, 16, sampling(1, 20));
+    for (const int64_t samples : {1, 2, 7}) {
+      const auto fewer = texts(run, samples, sampling(1, 20));
+      for (size_t s = 0; s < fewer.size(); ++s) EXPECT_EQ(fewer[s], sixteen[s]) << precision << " of " << samples;
+    }
+  }
+}
+
+TEST(Generator, DerivesOnlyTheFormsThatForwardReads) {
+  for (const char* family : {"llama", "gpt2"}) {
+    TinyOptions options;
+    options.family = family;
+    TinyRun run(options);
+    texts(run, 2, sampling(1, 5));
+    Session& session = run.session();
+    int64_t expected = 0;
+    for (const Pack& pack : session.registry().packs()) {
+      const Role role = pack.members.front()->spec.role;
+      const bool product =
+          role == Role::kMatrix || role == Role::kHead || (role == Role::kEmbedding && pack.uses_per_pass > 1);
+      if (product)
+        expected += static_cast<int64_t>(packed_weight_bytes(session.runtime(), session.store().compute(),
+                                                             pack.physical_rows, pack.cols, Form::kForward));
+    }
+    EXPECT_GT(expected, 0);
+    EXPECT_EQ(session.store().form_bytes(), expected) << family;
+  }
 }
 
 TEST(Generator, StopsAtTheStopToken) {

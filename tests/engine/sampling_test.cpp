@@ -1,9 +1,13 @@
 #include "engine/sampling.h"
 
+#include "core/random.h"
+
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <vector>
 
 namespace deepflow {
@@ -83,6 +87,62 @@ TEST(SampleToken, StandsExtremeLogits) {
   EXPECT_EQ(found.size(), 2u);
   EXPECT_NEAR(found.at(3), 0.5, 1e-3);
   EXPECT_EQ(sample_token(extreme, options(1), std::nextafter(1.0, 0.0)), 3);
+}
+
+// The definition: sort all tokens, cut, walk.
+int32_t sample_by_sorting(const std::vector<float>& logits, const SamplingOptions& o, double uniform) {
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
+  });
+  if (o.top_k > 0) order.resize(std::min(order.size(), static_cast<size_t>(o.top_k)));
+  const auto logit = [&](size_t i) { return static_cast<double>(logits[static_cast<size_t>(order[i])]); };
+  const auto weight = [&](size_t i) { return std::exp((logit(i) - logit(0)) / o.temperature); };
+  double sum = 0, reached = 0;
+  for (size_t i = 0; i < order.size(); ++i) sum += weight(i);
+  size_t kept = 0;
+  while (kept < order.size() && (kept == 0 || o.top_p == 1 || reached < o.top_p * sum)) reached += weight(kept++);
+  double below = uniform * reached;
+  for (size_t i = 0; i + 1 < kept; ++i) {
+    if (below < weight(i)) return order[i];
+    below -= weight(i);
+  }
+  return order[kept - 1];
+}
+
+TEST(SampleToken, SortsFewTokensAndPicksAsIfItHadSortedAll) {
+  std::vector<float> logits;
+  for (int64_t i = 0; i < 1003; ++i) logits.push_back(3 * random_normal(random_site(5, "logits"), i, 0));
+  logits[700] = logits[30];
+  for (const double temperature : {0.3, 1.0, 50.0})
+    for (const double top_p : {1.0, 0.95, 0.5, 0.01, 0.0})
+      for (const int64_t top_k : {0, 1, 40})
+        for (int i = 0; i < 200; ++i) {
+          const SamplingOptions o = options(temperature, top_k, top_p);
+          const double uniform = i / 200.0;
+          ASSERT_EQ(sample_token(logits, o, uniform), sample_by_sorting(logits, o, uniform))
+              << temperature << " " << top_p << " " << top_k << " " << uniform;
+        }
+}
+
+TEST(SampleToken, TheLikeliestOfEqualsIsTheFirstOfAnyLength) {
+  for (const size_t n : {1, 31, 32, 33, 100}) {
+    std::vector<float> logits(n, -5.0f);
+    EXPECT_EQ(sample_token(logits, options(0), 0.5), 0);
+    logits[n - 1] = -1.0f;
+    EXPECT_EQ(sample_token(logits, options(0), 0.5), static_cast<int32_t>(n) - 1);
+    logits[n / 2] = -1.0f;
+    EXPECT_EQ(sample_token(logits, options(0), 0.5), static_cast<int32_t>(n / 2));
+  }
+}
+
+TEST(SampleToken, LogitsThatAreNotFiniteGiveSomeToken) {
+  for (const float bad : {std::nanf(""), INFINITY, -INFINITY})
+    for (const double temperature : {0.0, 1.0}) {
+      const int32_t id = sample_token(std::vector<float>(40, bad), options(temperature), 0.5);
+      EXPECT_TRUE(id >= 0 && id < 40);
+    }
 }
 
 }  // namespace

@@ -286,6 +286,25 @@ TEST(AttentionCached, EqualsFullAttentionHoweverTheTokensArrive) {
       }
 }
 
+TEST(KeyValueCache, RepeatedSequencesHoldWhatTheOneHeld) {
+  OpBench bench;
+  KeyValueCache one(bench.runtime, 2, 1, 3, 2, 4, DType::kF32);
+  for (const int layer : {0, 1}) {
+    one.keys(layer) = bench.normal("k" + std::to_string(layer), {1, 2, 3, 4}, DType::kF32);
+    one.values(layer) = bench.normal("v" + std::to_string(layer), {1, 2, 3, 4}, DType::kF32);
+  }
+  one.advance(2);
+  KeyValueCache many = one.repeated(bench.runtime, 3, 5);
+  EXPECT_EQ(many.length(), 2);
+  EXPECT_EQ(many.capacity(), 5);
+  for (const int layer : {0, 1})
+    for (int64_t i = 0; i < 3 * 2; ++i)      // sequences x heads
+      for (int64_t j = 0; j < 2 * 4; ++j) {  // tokens x columns
+        EXPECT_EQ(many.keys(layer).data<float>()[i * 5 * 4 + j], one.keys(layer).data<float>()[i % 2 * 3 * 4 + j]);
+        EXPECT_EQ(many.values(layer).data<float>()[i * 5 * 4 + j], one.values(layer).data<float>()[i % 2 * 3 * 4 + j]);
+      }
+}
+
 TEST(KeyValueCache, TruncateForgetsTheNewestTokens) {
   OpBench bench;
   KeyValueCache cache(bench.runtime, 1, 1, 10, 2, 4, DType::kF32);
