@@ -13,8 +13,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <iostream>
 #include <memory>
 #include <numeric>
+#include <string>
 #include <vector>
 
 namespace deepflow {
@@ -81,6 +83,7 @@ struct Shapes {
   int64_t prompt = 64, new_tokens = 128, batch = 16;  // decoding
   int64_t prefill_length = 512;
   int rounds = 5;
+  bool paced = false;
 };
 
 GenerationFigures generate_greedily(Machine& machine, const std::vector<int32_t>& prompt, int64_t samples,
@@ -124,6 +127,13 @@ int run(const std::string& folder, const std::string& precision, int threads, co
     const GenerationFigures f = generate_greedily(machine, prompt, samples, s.new_tokens);
     return static_cast<double>(f.new_tokens - samples) / f.decode_seconds;
   };
+  if (s.paced) {  // a decoding for every line of input, so that a peer can run in turn
+    for (std::string line; std::getline(std::cin, line);) {
+      std::printf("%.6g\n", tokens_per_s(1));
+      std::fflush(stdout);
+    }
+    return 0;
+  }
   for (int round = 0; round <= s.rounds; ++round) {  // the first warms up
     const double rate = memory.measure();
     const double single = tokens_per_s(1);
@@ -175,6 +185,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch", shapes.batch, "sequences of the batched run");
   app.add_option("--prefill-length", shapes.prefill_length);
   app.add_option("--rounds", shapes.rounds);
+  app.add_flag("--paced", shapes.paced, "decode one sequence for each line of input, print tokens a second");
   CLI11_PARSE(app, argc, argv);
   return deepflow::run(folder, precision, threads, shapes);
 }

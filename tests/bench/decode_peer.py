@@ -1,8 +1,9 @@
-"""Greedy generation with transformers and its key-value cache, as decode.py's peer. Prints one JSON object."""
+"""Greedy generation with transformers and its key-value cache, as decode.py's peer: once for every line of input, with
+one JSON object for each: the rate of decoding and the text."""
 import argparse
 import json
 import os
-import statistics
+import sys
 import time
 
 import torch
@@ -16,7 +17,6 @@ def main():
     parser.add_argument("--prompt", type=int, required=True)
     parser.add_argument("--new-tokens", type=int, required=True)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     dtype = torch.bfloat16 if args.dtype == "bf16" else torch.float32
@@ -31,14 +31,12 @@ def main():
                               pad_token_id=0)
         return time.perf_counter() - begin, text[0, args.prompt:].tolist()
 
-    rates = []
     with torch.inference_mode():
-        for round_ in range(args.rounds + 1):
+        for _ in sys.stdin:
             first = seconds(1)[0]  # the prompt, which is not part of decoding
             whole, text = seconds(args.new_tokens)
-            if round_ > 0:
-                rates.append(args.batch * (args.new_tokens - 1) / (whole - first))
-    print(json.dumps({"tokens_per_s": statistics.median(rates), "text": text}))
+            print(json.dumps({"tokens_per_s": args.batch * (args.new_tokens - 1) / (whole - first), "text": text}),
+                  flush=True)
 
 
 if __name__ == "__main__":
