@@ -15,9 +15,9 @@ struct BackwardScratch {
   float *scores, *d_weights;                 // [64, 64]
   float* dq;                                 // [heads or 1, query blocks, padded head, 64], transposed
   float *dk, *dv;                            // [key blocks or 1, 64, padded head]
-  float *lse, *delta;                        // [padded rows] of one head; delta: rows of d_o * o
-  int64_t *lowest, *highest;                 // [query blocks]: range of the rows' first keys
-  float* first;                              // [padded rows]: first key of every query row
+  float *lse, *delta;         // [padded rows] of one head, lse as weight_of wants it; delta: rows of d_o * o
+  int64_t *lowest, *highest;  // [query blocks]: range of the rows' first keys
+  float* first;               // [padded rows]: first key of every query row
   size_t bytes;
 
   template <class T>
@@ -74,7 +74,7 @@ void pack_queries(const AttentionGroup<T>& a, const AttentionGradients<T>& g, co
         sum = fma(load(g.d_o + r * g.ld_do + column + j, lanes), load(a.o + r * a.ld_o + column + j, lanes), sum);
       });
     s.delta[r] = reduce_add(sum);
-    s.lse[r] = r < a.q_rows ? a.lse[head * a.q_rows + r] : 0;
+    s.lse[r] = r < a.q_rows ? a.lse[head * a.q_rows + r] * exponent_factor(a.q) : 0;
   }
 }
 
@@ -92,17 +92,17 @@ void pack_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_t 
 }
 
 // From transposed scores and d_weights of one block: weights and d_scores, as operands.
-template <class E>
-void differentiate(const BackwardScratch<E>& s, int64_t key, int64_t keys, int64_t row, int64_t rows, bool masked,
-                   float scale) {
+template <class T, class E>
+void differentiate(const T* kind, const BackwardScratch<E>& s, int64_t key, int64_t keys, int64_t row, int64_t rows,
+                   bool masked, float scale) {
   float lane_index[kLanes];
   for (int64_t i = 0; i < kLanes; ++i) lane_index[i] = static_cast<float>(i);
-  const F32 lane = load(lane_index), factor = splat(scale);
+  const F32 lane = load(lane_index), factor = splat(scale), exponent = splat(scale * exponent_factor(kind));
   for (int64_t c = 0; c < keys; ++c) {
     const F32 column = splat(static_cast<float>(key + c));
     for (int64_t r = 0; r < rows; r += kLanes) {
       const int64_t at = c * kBlock + r;
-      F32 w = exp(load(s.scores + at) * factor - load(s.lse + row + r));
+      F32 w = weight_of(kind, load(s.scores + at), exponent, load(s.lse + row + r));
       if (masked) {
         const F32 query = lane + splat(static_cast<float>(row + r));
         w = select((column >= load(s.first + row + r)) & (column <= query), w, zero());
@@ -159,7 +159,7 @@ void attend_back(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_
     const E *q_t = s.queries_t + row * padded, *d_t = s.d_out_t + row * padded;
     multiply<false>(s.scores, kBlock, s.keys, padded, q_t, kBlock, keys, rows, a.head_dim);
     multiply<false>(s.d_weights, kBlock, s.values, padded, d_t, kBlock, keys, rows, a.head_dim);
-    differentiate(s, key, keys, row, rows, row == key || s.highest[block] > key, a.scale);
+    differentiate(a.q, s, key, keys, row, rows, row == key || s.highest[block] > key, a.scale);
     multiply<true>(dv, padded, s.weights, kBlock, s.d_out + row * padded, padded, keys, cols, rows);
     multiply<true>(dk, padded, s.d_scores, kBlock, s.queries + row * padded, padded, keys, cols, rows);
     pair_rows(s.d_scores, kBlock, keys, rows, s.pairs, kBlock);

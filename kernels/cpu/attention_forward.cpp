@@ -71,14 +71,15 @@ void raise_maxima(const ForwardScratch<E>& s, const Step& step, float scale) {
 }
 
 // weights = exp(scale * score - maximum); what was summed so far moves to the new maximum.
-template <class E>
-void weigh(const ForwardScratch<E>& s, const Step& step, int64_t padded, float scale) {
-  const F32 factor = splat(scale);
+template <class T, class E>
+void weigh(const T* kind, const ForwardScratch<E>& s, const Step& step, int64_t padded, float scale) {
+  const float base = exponent_factor(kind);
+  const F32 factor = splat(scale * base);
   for (int64_t r = 0; r < step.rows; ++r) {
-    const F32 maximum = splat(s.maximum[r]), correction = splat(s.correction[r]);
+    const F32 maximum = splat(s.maximum[r] * base), correction = splat(s.correction[r]);
     F32 sum = load(s.sums + r * kLanes) * correction;
     for (int64_t c = 0; c < step.keys; c += kLanes) {
-      const F32 w = exp(load(s.scores + r * kBlock + c) * factor - maximum);
+      const F32 w = weight_of(kind, load(s.scores + r * kBlock + c), factor, maximum);
       store(s.weights + r * kBlock + c, w);
       sum = sum + w;
     }
@@ -134,7 +135,7 @@ void attend(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head
     const Step step{padded_rows, keys, column, past + row - key, highest > key || key + keys - 1 > past + row};
     multiply<false>(s.scores, kBlock, s.queries, padded, s.keys + key * padded, kBlock, padded_rows, keys, a.head_dim);
     raise_maxima(s, step, a.scale);
-    weigh(s, step, padded, a.scale);
+    weigh(a.q, s, step, padded, a.scale);
     multiply<true>(s.out, padded, s.weights, kBlock, s.values + key * padded, padded, padded_rows,
                    round_up(a.head_dim, 16), keys);
   }

@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/cpu/simd_math.h"
 
 // Blocks of at most kBlock rows and small matrix products on them, for kernels/cpu/attention_*.cpp.
 //
@@ -72,7 +73,10 @@ DF_SIMD void multiply_tile(float* c, int64_t ldc, const E* a, int64_t lda, const
 template <int kVectors, bool kAdd, class E>
 void multiply_columns(float* c, int64_t ldc, const E* a, int64_t lda, const E* b, int64_t ldb, int64_t rows,
                       int64_t k) {
-  for (int64_t i = 0; i < rows; i += 4) multiply_tile<4, kVectors, kAdd>(c + i * ldc, ldc, a + i * lda, lda, b, ldb, k);
+  int64_t i = 0;  // six rows at a time fill the registers; 4 or 8 remain of a multiple of 16
+  for (; rows - i >= 6 && rows - i != 8; i += 6)
+    multiply_tile<6, kVectors, kAdd>(c + i * ldc, ldc, a + i * lda, lda, b, ldb, k);
+  for (; i < rows; i += 4) multiply_tile<4, kVectors, kAdd>(c + i * ldc, ldc, a + i * lda, lda, b, ldb, k);
 }
 
 // c [rows, cols] f32 = or += a [rows, k] b [k, cols]. rows: a multiple of 4, cols: of 16, k: of kGroup<E>. lda in
@@ -87,11 +91,19 @@ void multiply(float* c, int64_t ldc, const E* a, int64_t lda, const E* b, int64_
   for (; j < cols; j += kLanes) multiply_columns<1, kAdd>(c + j, ldc, a, lda, b + j * kGroup<E>, ldb, rows, k);
 }
 
+// Rows of one head lie a whole row of the model apart, every one a cache miss: asks for row `r` some rows early.
+template <class T>
+DF_SIMD void prefetch_row(const T* from, int64_t ld, int64_t r, int64_t cols) {
+  constexpr int64_t kAhead = 24, kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t j = 0; j < cols; j += kLine) __builtin_prefetch(from + (r + kAhead) * ld + j);
+}
+
 // Copies [rows, cols] of stored elements to operands [padded_rows, ldd], zero beyond.
 template <class T, class E>
 void stage(const T* from, int64_t ld, int64_t rows, int64_t cols, E* to, int64_t ldd, int64_t padded_rows) {
   for (int64_t r = 0; r < padded_rows; ++r) {
     const int64_t filled = r < rows ? cols : 0;
+    prefetch_row(from, ld, r, cols);
     int64_t j = 0;
     for (; j + kLanes <= filled; j += kLanes) store(to + r * ldd + j, load(from + r * ld + j));
     if (j < filled) {
@@ -100,6 +112,23 @@ void stage(const T* from, int64_t ld, int64_t rows, int64_t cols, E* to, int64_t
     }
     for (; j < ldd; j += kLanes) store(to + r * ldd + j, zero());
   }
+}
+// The same for whole vectors of lanes that need no conversion.
+template <class E>
+void stage_whole(const E* from, int64_t ld, int64_t rows, E* to, int64_t ldd, int64_t padded_rows) {
+  constexpr int64_t kStep = kLanes * kGroup<E>;
+  for (int64_t r = 0; r < rows; ++r) {
+    prefetch_row(from, ld, r, ldd);
+    for (int64_t j = 0; j < ldd; j += kStep) store_lanes(to + r * ldd + j, load_lanes(from + r * ld + j));
+  }
+  for (int64_t i = rows * ldd; i < padded_rows * ldd; i += kStep) store_lanes(to + i, zero());
+}
+template <class E>
+void stage(const E* from, int64_t ld, int64_t rows, int64_t cols, E* to, int64_t ldd, int64_t padded_rows) {
+  if (cols == ldd)
+    stage_whole(from, ld, rows, to, ldd, padded_rows);
+  else
+    stage<E, E>(from, ld, rows, cols, to, ldd, padded_rows);
 }
 
 #ifdef __AVX512F__
@@ -177,6 +206,25 @@ DF_SIMD void pair_rows(const BF16* from, int64_t ld, int64_t k, int64_t cols, BF
     }
 }
 #endif
+
+// exp(score * scale - shift), as exponent(scale) and exponent(shift) make it ready. For bf16, whose results are rounded
+// to 2^-9, by a polynomial of the fourth degree in base 2: error 3e-6.
+DF_SIMD float exponent_factor(const float*) { return 1.0f; }
+DF_SIMD F32 weight_of(const float*, F32 score, F32 factor, F32 shift) { return exp(score * factor - shift); }
+DF_SIMD float exponent_factor(const BF16*) { return 1.44269504f; }
+DF_SIMD F32 weight_of(const BF16*, F32 score, F32 factor, F32 shift) {
+#ifdef __AVX512F__
+  const F32 x = fma(score, factor, zero() - shift);
+#else
+  const F32 x = max(splat(-160.0f), score * factor - shift);  // beyond: 0, and no overflow of the integer exponent
+#endif
+  const F32 n = round_even(x), r = x - n;
+  F32 p = splat(9.570087e-3f);
+  p = fma(p, r, splat(5.591786e-2f));
+  p = fma(p, r, splat(2.402475e-1f));
+  p = fma(p, r, splat(6.931218e-1f));
+  return scale_by_power_of_2(fma(p, r, splat(9.999993e-1f)), n);
+}
 
 // First key row that query row r of the group attends to.
 template <class T>

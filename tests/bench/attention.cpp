@@ -3,6 +3,7 @@
 // 12 heads of 64, bf16, causal; DOCUMENTS equal documents in a sequence. Prints one JSON object for each line: medians
 // of the seconds, and the peak of the allocator with all inputs and results in it.
 #include "kernels/ops/attention.h"
+
 #include "tests/bench/bench_store.h"
 
 #include <CLI/CLI.hpp>

@@ -15,7 +15,7 @@
 namespace deepflow {
 
 // Parameters for programs that time single ops: masters, gradients and derived forms are made once and then only
-// handed out; every gradient is overwritten.
+// handed out; gradients are overwritten unless told otherwise.
 class BenchStore final : public ParameterStore {
  public:
   BenchStore(Runtime& runtime, DType compute) : runtime_(runtime), compute_(compute) {}
@@ -56,8 +56,9 @@ class BenchStore final : public ParameterStore {
     return t;
   }
   void release(Pack&) override {}
-  GradientTarget gradient(Pack& pack) override { return {entries_.at(&pack).gradient, false}; }
+  GradientTarget gradient(Pack& pack) override { return {entries_.at(&pack).gradient, accumulate_}; }
   void contributed(Pack&) override {}
+  void set_accumulate(bool on) { accumulate_ = on; }  // gradients are added to from now on
 
  private:
   struct Entry {
@@ -66,6 +67,7 @@ class BenchStore final : public ParameterStore {
   };
   Runtime& runtime_;
   DType compute_;
+  bool accumulate_ = false;
   std::deque<Parameter> parameters_;
   std::deque<Pack> packs_;
   std::map<const Pack*, Entry> entries_;

@@ -1,1 +1,421 @@
-int main() {}
+// Times every op of a GPT-2 124M block and of a Llama-135M block at 1,024 rows in bf16, and says how far each is from
+// its floor. Prints one JSON object: the rates measured in this run, and for every op its counts, floor and time.
+//
+// Operands come from memory: calls rotate over buffers larger than any cache. Counts of one call:
+//   bytes         what crosses the memory bus: reads, writes in place, and twice what is written to fresh lines, which
+//                 the processor reads before it writes them
+//   flops         of products only
+//   instructions  vector instructions other than loads and stores, counted in the kernels' sources; a conversion from
+//                 bf16 is 2, to bf16 1, an exponential 15 (7 for results in bf16), a division or square root 8
+// floor: the larger of bytes over the best bandwidth and of flops over the packed GEMM rate plus instructions over the
+// rate at which this machine issues vector FMAs (they share the units).
+#include "engine/gemm_peak.h"
+#include "kernels/ops/activation.h"
+#include "kernels/ops/attention.h"
+#include "kernels/ops/dropout.h"
+#include "kernels/ops/embedding.h"
+#include "kernels/ops/head_loss.h"
+#include "kernels/ops/linear.h"
+#include "kernels/ops/norm.h"
+#include "kernels/ops/optimizer_update.h"
+#include "kernels/ops/rope.h"
+#include "tests/bench/bench_store.h"
+#include "tests/bench/machine_rates.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <optional>
+
+namespace deepflow {
+namespace {
+
+constexpr int64_t kRows = 1024;
+constexpr double kRotation = 160e6;  // bytes that the calls of a round touch
+
+struct Counts {
+  double bytes, flops, instructions;
+};
+
+// A forward pass on a tape of its own, kept until its backward pass is timed.
+struct Recorded {
+  Tape tape;
+  std::vector<Var> outputs;
+};
+
+class OpsBench {
+ public:
+  OpsBench(const RuntimeOptions& options, int rounds, const std::string& only)
+      : runtime_(options), stream_(make_cpu_stream()), store_(runtime_, DType::kBF16), rounds_(rounds), only_(only) {
+    runtime_.pool().adopt_caller();
+    lanes_ = runtime_.isa() == CpuIsa::kAvx2 ? 8 : 16;
+    rates_ = measure_rates(runtime_);
+    gemm_rate_ = measure_gemm_peak(runtime_, DType::kBF16, 0.3);
+  }
+
+  void gpt2();
+  void llama();
+  void optimizers();
+  nlohmann::json result() const {
+    return {{"bandwidth", rates_.bandwidth()},
+            {"read", rates_.read},
+            {"update", rates_.update},
+            {"copy", rates_.copy},
+            {"gemm", gemm_rate_},
+            {"fma_issue", rates_.fma_issue},
+            {"ops", ops_}};
+  }
+
+ private:
+  using Call = std::function<void()>;
+
+  int slots(double bytes) const { return std::clamp(static_cast<int>(kRotation / bytes) + 1, 2, 96); }
+  Tensor normal(const Shape& shape, DType dtype) { return normal_tensor(runtime_, shape, dtype, ++key_); }
+  Tensor clone(const Tensor& t) {
+    Tensor result = Tensor::empty(runtime_.memory(), t.shape(), t.dtype());
+    copy(runtime_, t, result);
+    return result;
+  }
+  RowInfo rows(int64_t batch) {
+    RowInfo info;
+    info.batch = batch;
+    info.sequence = kRows / batch;
+    info.positions = Tensor::empty(runtime_.memory(), {kRows}, DType::kI32);
+    info.row_ids = Tensor::empty(runtime_.memory(), {kRows}, DType::kI64);
+    for (int64_t r = 0; r < kRows; ++r) {
+      info.positions.data<int32_t>()[r] = static_cast<int32_t>(r % info.sequence);
+      info.row_ids.data<int64_t>()[r] = r;
+    }
+    return info;
+  }
+  ForwardContext forward_context(Tape* tape) {
+    ForwardContext context{runtime_, *stream_, store_, tape, DType::kBF16, true};
+    context.rows = info_;
+    return context;
+  }
+  BackwardContext backward_context() { return {runtime_, *stream_, store_, {}}; }
+
+  // Seconds of one call: `prepare(slot)`, untimed, makes the call of every slot of a round.
+  double time(int count, const std::function<Call(int)>& prepare);
+  double report(const std::string& name, const Counts& counts, const std::function<Call(int)>& prepare);
+
+  using Forward = std::function<std::vector<Var>(ForwardContext&, int slot, const std::vector<Var>& inputs)>;
+  // Forward and backward of an op whose inputs and outputs are rotated. A backward's output gradients are its own.
+  void op(const std::string& name, const Counts& forward, const Counts& backward,
+          const std::vector<std::pair<Shape, DType>>& inputs, const Forward& run);
+  void attention_op(const std::string& name, int64_t heads, int64_t kv_heads);
+  void norm_ops(const std::string& kind, int64_t width, double forward_work, double backward_work,
+                const std::function<NormResult(ForwardContext&, const Var&, const std::optional<Var>&)>& norm);
+  void linear_ops(const std::string& name, int64_t in, int64_t out);
+  void head(int64_t width, int64_t vocabulary);
+  void embedding_ops(int64_t width, int64_t vocabulary);
+  void rope_op(int64_t heads, int64_t columns);
+  double vectors(double elements) const { return elements / static_cast<double>(lanes_); }
+
+  Runtime runtime_;
+  std::unique_ptr<Stream> stream_;
+  BenchStore store_;
+  int rounds_;
+  std::string only_;
+  int64_t lanes_;
+  MachineRates rates_;
+  double gemm_rate_;
+  uint64_t key_ = 0;
+  RowInfo info_;
+  nlohmann::json ops_ = nlohmann::json::object();
+};
+
+double OpsBench::time(int count, const std::function<Call(int)>& prepare) {
+  std::vector<double> seconds;
+  for (int round = -1; round < rounds_; ++round) {
+    std::vector<Call> calls;
+    for (int slot = 0; slot < count; ++slot) calls.push_back(prepare(slot));
+    const double begin = seconds_now();
+    for (const Call& call : calls) call();
+    if (round >= 0) seconds.push_back((seconds_now() - begin) / count);
+  }
+  return median(seconds);
+}
+
+double OpsBench::report(const std::string& name, const Counts& counts, const std::function<Call(int)>& prepare) {
+  if (name.find(only_) == std::string::npos) return 0;
+  const double seconds = time(slots(counts.bytes), prepare);
+  const double memory = counts.bytes / rates_.bandwidth();
+  const double arithmetic = counts.flops / gemm_rate_ + counts.instructions / rates_.fma_issue;
+  const double floor = std::max(memory, arithmetic);
+  ops_[name] = {{"bytes", counts.bytes},   {"flops", counts.flops},    {"instructions", counts.instructions},
+                {"memory", memory},        {"arithmetic", arithmetic}, {"seconds", seconds},
+                {"ratio", seconds / floor}};
+  return seconds;
+}
+
+void OpsBench::op(const std::string& name, const Counts& forward, const Counts& backward,
+                  const std::vector<std::pair<Shape, DType>>& inputs, const Forward& run) {
+  const int count = std::max(slots(forward.bytes), slots(backward.bytes));
+  std::vector<std::vector<Tensor>> tensors(static_cast<size_t>(count));
+  for (auto& slot : tensors)
+    for (const auto& [shape, dtype] : inputs) slot.push_back(normal(shape, dtype));
+  const auto vars = [&](int slot, Tape* tape) {
+    std::vector<Var> result;
+    for (const Tensor& t : tensors[static_cast<size_t>(slot)]) result.push_back(tape ? tape->leaf(t) : Var{t});
+    return result;
+  };
+  std::vector<std::vector<Var>> results(static_cast<size_t>(count));
+  report(name, forward, [&](int slot) -> Call {
+    return [&, slot] {
+      ForwardContext context = forward_context(nullptr);
+      results[static_cast<size_t>(slot)].clear();
+      results[static_cast<size_t>(slot)] = run(context, slot, vars(slot, nullptr));
+    };
+  });
+  results.clear();
+  if (backward.bytes == 0) return;
+  report(name + " backward", backward, [&](int slot) -> Call {
+    const auto recorded = std::make_shared<Recorded>();
+    ForwardContext context = forward_context(&recorded->tape);
+    recorded->outputs = run(context, slot, vars(slot, &recorded->tape));
+    const auto back = std::make_shared<BackwardContext>(backward_context());
+    for (Var& v : recorded->outputs) recorded->tape.root(v, {clone(v.value), nullptr}, *back);
+    recorded->outputs.clear();
+    return [recorded, back] { recorded->tape.backward(*back); };
+  });
+}
+
+void OpsBench::attention_op(const std::string& name, int64_t heads, int64_t kv_heads) {
+  constexpr int64_t kHeadDim = 64;
+  AttentionShape shape;
+  shape.heads = heads;
+  shape.kv_heads = kv_heads;
+  shape.head_dim = kHeadDim;
+  const auto m = static_cast<double>(kRows), width = static_cast<double>(heads * kHeadDim);
+  const auto all = static_cast<double>((heads + 2 * kv_heads) * kHeadDim);
+  const double area = static_cast<double>(heads) * m * static_cast<double>(info_.sequence + 1) / 2;
+  op(name, {m * (all + 2 * width) * 2, 4 * kHeadDim * area, 11 * vectors(area)},
+     {m * (all + 2 * width + 2 * all) * 2, 10 * kHeadDim * area, 14 * vectors(area)},
+     {{{kRows, (heads + 2 * kv_heads) * kHeadDim}, DType::kBF16}},
+     [shape](ForwardContext& context, int, const std::vector<Var>& in) {
+       return std::vector<Var>{attention(context, in[0], shape)};
+     });
+}
+
+void OpsBench::norm_ops(const std::string& kind, int64_t width, double forward_work, double backward_work,
+                        const std::function<NormResult(ForwardContext&, const Var&, const std::optional<Var>&)>& norm) {
+  const auto n = static_cast<double>(kRows * width);
+  op(kind, {n * (4 + 2 * 2), 0, (forward_work - 3) * vectors(n)}, {}, {{{kRows, width}, DType::kF32}},
+     [norm](ForwardContext& context, int, const std::vector<Var>& in) {
+       return std::vector<Var>{norm(context, in[0], std::nullopt).normed};
+     });
+  // Backward: r, dy in place as ddelta, dr in place as dx.
+  op("residual + " + kind, {n * (4 + 2 + 2 * 4 + 2 * 2), 0, forward_work * vectors(n)},
+     {n * (4 + 2 * 2 + 2 * 4), 0, backward_work * vectors(n)},
+     {{{kRows, width}, DType::kF32}, {{kRows, width}, DType::kBF16}},
+     [norm](ForwardContext& context, int, const std::vector<Var>& in) {
+       NormResult r = norm(context, in[0], in[1]);
+       return std::vector<Var>{r.residual, r.normed};
+     });
+}
+
+void OpsBench::linear_ops(const std::string& name, int64_t in, int64_t out) {
+  const auto m = static_cast<double>(kRows), i = static_cast<double>(in), o = static_cast<double>(out);
+  const double flops = 2 * m * i * o;
+  const Counts forward{m * i * 2 + i * o * 2 + m * o * 4, flops, 0};
+  const Counts input{m * o * 2 + i * o * 2 + m * i * 4, flops, 0}, weight{m * (i + o) * 2 + i * o * 8, flops, 0};
+  const int count = std::max({slots(forward.bytes), slots(input.bytes), slots(weight.bytes)});
+  std::vector<Pack*> packs;
+  std::vector<Tensor> x;
+  for (int slot = 0; slot < count; ++slot) {
+    packs.push_back(&store_.add(fmt::format("{}.{}", name, slot), {out, in}, Role::kMatrix));
+    x.push_back(normal({kRows, in}, DType::kBF16));
+  }
+  std::vector<Var> results(static_cast<size_t>(count));
+  report(name, forward, [&](int slot) -> Call {
+    return [&, at = static_cast<size_t>(slot)] {
+      ForwardContext context = forward_context(nullptr);
+      results[at] = {};
+      results[at] = linear(context, {x[at]}, *packs[at], nullptr);
+    };
+  });
+  results.clear();
+  for (const bool weights : {false, true})
+    report(name + (weights ? " dW" : " dx"), weights ? weight : input, [&, weights](int slot) -> Call {
+      const auto at = static_cast<size_t>(slot);
+      const auto recorded = std::make_shared<Recorded>();
+      ForwardContext context = forward_context(&recorded->tape);
+      const Var y = linear(context, recorded->tape.leaf(x[at]), *packs[at], nullptr);
+      const auto back = std::make_shared<BackwardContext>(backward_context());
+      recorded->tape.root(y, {clone(y.value), nullptr}, *back);
+      if (!weights) return [recorded, back] { recorded->tape.backward_input(*back); };
+      recorded->tape.backward_input(*back);
+      return [recorded, back] { recorded->tape.backward_weight(*back); };
+    });
+}
+
+// The op less its products, which are timed apart in the same chunks.
+void OpsBench::head(int64_t width, int64_t vocabulary) {
+  const std::string name = "cross-entropy";
+  if (name.find(only_) == std::string::npos) return;
+  Pack& pack = store_.add("head", {vocabulary, width}, Role::kHead);
+  const Tensor x = normal({kRows, width}, DType::kBF16);
+  Tensor labels = Tensor::empty(runtime_.memory(), {kRows}, DType::kI32);
+  Tensor weights = Tensor::empty(runtime_.memory(), {kRows}, DType::kF32);
+  for (int64_t r = 0; r < kRows; ++r) labels.data<int32_t>()[r] = static_cast<int32_t>(r * 37 % vocabulary);
+  fill(runtime_, weights, 1.0f / static_cast<float>(kRows));
+  const auto n = static_cast<double>(kRows * pack.physical_rows);
+  Tensor logits = Tensor::empty(runtime_.memory(), {kRows, pack.physical_rows}, DType::kBF16);
+  const Tensor packed = store_.acquire(pack, Form::kForward, *stream_);
+  const double products = time(1, [&](int) -> Call {
+    return [&] {
+      constexpr int64_t kChunk = 256;
+      for (int64_t r = 0; r < kRows; r += kChunk) {
+        Tensor chunk = logits.row_range(r, r + kChunk);
+        matmul_forward(runtime_, x.row_range(r, r + kChunk), packed, pack.physical_rows, nullptr, chunk);
+      }
+    };
+  });
+  logits = {};
+  // Logits read, and overwritten in place by their gradient.
+  report(name, {n * 4, 0, 26 * vectors(n)}, [&](int) -> Call {
+    return [&] {
+      Tape tape;
+      ForwardContext context = forward_context(&tape);
+      head_loss(context, tape.leaf(x), pack, labels, weights);
+    };
+  });
+  auto& entry = ops_[name];
+  const double floor = std::max(entry["memory"].get<double>(), entry["arithmetic"].get<double>());
+  entry["seconds"] = entry["seconds"].get<double>() - products;
+  entry["ratio"] = entry["seconds"].get<double>() / floor;
+}
+
+void OpsBench::embedding_ops(int64_t width, int64_t vocabulary) {
+  if (std::string("embedding backward").find(only_) == std::string::npos) return;
+  Pack& table = store_.add("embedding", {vocabulary, width}, Role::kEmbedding);
+  Pack& positions = store_.add("positions", {kRows, width}, Role::kEmbedding);
+  const int count = slots(static_cast<double>(kRows * width) * 12);
+  std::vector<Tensor> tokens;
+  for (int slot = 0; slot < count; ++slot) {
+    tokens.push_back(Tensor::empty(runtime_.memory(), {kRows}, DType::kI32));
+    for (int64_t r = 0; r < kRows; ++r)
+      tokens.back().data<int32_t>()[r] = static_cast<int32_t>((r + slot * kRows) * 7919 % vocabulary);
+  }
+  const auto n = static_cast<double>(kRows * width), p = static_cast<double>(info_.sequence * width);
+  store_.set_accumulate(true);  // behind the head, with which the table is shared
+  op("embedding", {n * (4 + 8) + p * 4, 0, vectors(n)}, {n * (4 + 8) + p * 8, 0, 2 * vectors(n)}, {},
+     [&](ForwardContext& context, int slot, const std::vector<Var>&) {
+       return std::vector<Var>{
+           embedding(context, tokens[static_cast<size_t>(slot) % tokens.size()], table, &positions)};
+     });
+  store_.set_accumulate(false);
+}
+
+void OpsBench::rope_op(int64_t heads, int64_t columns) {
+  RopeOptions options;
+  options.max_positions = kRows;
+  const RopeTable table = make_rope_table(runtime_, options);
+  const auto n = static_cast<double>(kRows * heads * options.head_dim);
+  op("rope", {n * 4, 0, 5.5 * vectors(n)}, {n * 4, 0, 5.5 * vectors(n)}, {{{kRows, columns}, DType::kBF16}},
+     [=](ForwardContext& context, int, const std::vector<Var>& in) {
+       return std::vector<Var>{rope(context, in[0], heads, table)};
+     });
+}
+
+void OpsBench::gpt2() {
+  constexpr int64_t kWidth = 768, kInner = 3072, kVocabulary = 50257;
+  info_ = rows(4);
+  Pack& gain = store_.add("gain", {kWidth}, Role::kNorm);
+  Pack& bias = store_.add("bias", {kWidth}, Role::kBias);
+  embedding_ops(kWidth, kVocabulary);
+  norm_ops("layer_norm", kWidth, 11, 19, [&](ForwardContext& context, const Var& x, const std::optional<Var>& delta) {
+    return layer_norm(context, x, delta, gain, &bias, 1e-5f);
+  });
+  linear_ops("linear 768 -> 2304", kWidth, 3 * kWidth);
+  attention_op("attention 12 heads, T=256", 12, 12);
+  linear_ops("linear 768 -> 768", kWidth, kWidth);
+  linear_ops("linear 768 -> 3072", kWidth, kInner);
+  const auto n = static_cast<double>(kRows * kInner), d = static_cast<double>(kRows * kWidth);
+  op("gelu", {n * (2 + 4), 0, 20 * vectors(n)}, {n * (2 + 4), 0, 27 * vectors(n)}, {{{kRows, kInner}, DType::kBF16}},
+     [](ForwardContext& context, int, const std::vector<Var>& in) {
+       return std::vector<Var>{gelu(context, in[0], GeluKind::kTanh)};
+     });
+  linear_ops("linear 3072 -> 768", kInner, kWidth);
+  op("dropout", {d * (2 + 4), 0, 53 * vectors(d)}, {d * 4, 0, 53 * vectors(d)}, {{{kRows, kWidth}, DType::kBF16}},
+     [](ForwardContext& context, int, const std::vector<Var>& in) {
+       return std::vector<Var>{dropout(context, in[0], 0.1f, "bench")};
+     });
+  head(kWidth, kVocabulary);
+  std::vector<Tensor> dy;
+  for (int slot = 0; slot < slots(n * 2); ++slot) dy.push_back(normal({kRows, kInner}, DType::kBF16));
+  GradientTarget sums{Tensor::empty(runtime_.memory(), {kInner}, DType::kF32), false};
+  report("column_sums", {n * 2, 0, 3 * vectors(n)},
+         [&](int slot) -> Call { return [&, slot] { column_sums(runtime_, dy[static_cast<size_t>(slot)], sums); }; });
+}
+
+void OpsBench::llama() {
+  constexpr int64_t kWidth = 576, kInner = 1536, kHeads = 9, kKvHeads = 3;
+  info_ = rows(2);
+  Pack& gain = store_.add("rms gain", {kWidth}, Role::kNorm);
+  norm_ops("rms_norm", kWidth, 7, 14, [&](ForwardContext& context, const Var& x, const std::optional<Var>& delta) {
+    return rms_norm(context, x, delta, gain, 1e-5f);
+  });
+  linear_ops("linear 576 -> 960", kWidth, (kHeads + 2 * kKvHeads) * 64);
+  rope_op(kHeads + kKvHeads, (kHeads + 2 * kKvHeads) * 64);
+  attention_op("attention 9 heads / 3 keys, T=512", kHeads, kKvHeads);
+  linear_ops("linear 576 -> 3072", kWidth, 2 * kInner);
+  const auto n = static_cast<double>(kRows * kInner);
+  op("swiglu", {n * (4 + 4), 0, 19 * vectors(n)}, {n * (4 + 2 + 4), 0, 26 * vectors(n)},
+     {{{kRows, 2 * kInner}, DType::kBF16}},
+     [](ForwardContext& context, int, const std::vector<Var>& in) { return std::vector<Var>{swiglu(context, in[0])}; });
+  linear_ops("linear 1536 -> 576", kInner, kWidth);
+}
+
+void OpsBench::optimizers() {
+  constexpr int64_t kElements = 12 * 768 * 768;  // a block of GPT-2 124M
+  const auto n = static_cast<double>(kElements);
+  std::vector<Tensor> t;
+  for (int i = 0; i < 4; ++i) {
+    t.push_back(Tensor::empty(runtime_.memory(), {kElements}, DType::kF32));
+    fill(runtime_, t.back(), 0.01f);
+  }
+  Tensor half = Tensor::empty(runtime_.memory(), {kElements}, DType::kBF16);
+  int64_t step = 0;
+  report("adamw", {n * 28, 0, 25 * vectors(n)}, [&](int) -> Call {
+    return [&] { adamw_update(runtime_, {1e-5, 0.9, 0.95, 1e-8, 0.1, ++step, 1}, t[0], t[1], t[2], t[3]); };
+  });
+  report("sgd with momentum", {n * 20, 0, 4 * vectors(n)}, [&](int) -> Call {
+    return [&] { sgd_update(runtime_, {1e-5, 0.9, 0, false, false, 1}, t[0], t[1], t[3]); };
+  });
+  double sum = 0;
+  report("sum_squares", {n * 4, 0, 5 * vectors(n)}, [&](int slot) -> Call {
+    return [&, slot] { sum += sum_squares(runtime_, t[static_cast<size_t>(slot) % 4]); };
+  });
+  report("copy f32 to bf16", {n * 8, 0, vectors(n)},
+         [&](int slot) -> Call { return [&, slot] { copy(runtime_, t[static_cast<size_t>(slot) % 4], half); }; });
+  report("add_into f32", {n * 12, 0, vectors(n)}, [&](int slot) -> Call {
+    return [&, at = static_cast<size_t>(slot) % 2] { add_into(runtime_, t[at], t[at + 2]); };
+  });
+}
+
+}  // namespace
+}  // namespace deepflow
+
+int main(int argc, char** argv) {
+  CLI::App app{"times every op of a block against its floor"};
+  deepflow::RuntimeOptions options;
+  int rounds = 7;
+  std::string only;
+  app.add_option("--threads", options.threads);
+  app.add_option("--rounds", rounds);
+  app.add_option("--only", only, "ops whose name contains this");
+  CLI11_PARSE(app, argc, argv);
+  deepflow::OpsBench bench(options, rounds, only);
+  bench.gpt2();
+  bench.llama();
+  bench.optimizers();
+  std::printf("%s\n", bench.result().dump().c_str());
+  return 0;
+}
