@@ -74,7 +74,7 @@ void pack_queries(const AttentionGroup<T>& a, const AttentionGradients<T>& g, co
         sum = fma(load(g.d_o + r * g.ld_do + column + j, lanes), load(a.o + r * a.ld_o + column + j, lanes), sum);
       });
     s.delta[r] = reduce_add(sum);
-    s.lse[r] = r < a.q_rows ? a.lse[head * a.q_rows + r] * exponent_factor(a.q) : 0;
+    s.lse[r] = r < a.q_rows ? a.lse[head * a.q_rows + r] * exponent_unit(a.q) : 0;
   }
 }
 
@@ -97,7 +97,7 @@ void differentiate(const T* kind, const BackwardScratch<E>& s, int64_t key, int6
                    bool masked, float scale) {
   float lane_index[kLanes];
   for (int64_t i = 0; i < kLanes; ++i) lane_index[i] = static_cast<float>(i);
-  const F32 lane = load(lane_index), factor = splat(scale), exponent = splat(scale * exponent_factor(kind));
+  const F32 lane = load(lane_index), factor = splat(scale), exponent = splat(scale * exponent_unit(kind));
   for (int64_t c = 0; c < keys; ++c) {
     const F32 column = splat(static_cast<float>(key + c));
     for (int64_t r = 0; r < rows; r += kLanes) {

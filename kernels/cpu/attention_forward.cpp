@@ -73,7 +73,7 @@ void raise_maxima(const ForwardScratch<E>& s, const Step& step, float scale) {
 // weights = exp(scale * score - maximum); what was summed so far moves to the new maximum.
 template <class T, class E>
 void weigh(const T* kind, const ForwardScratch<E>& s, const Step& step, int64_t padded, float scale) {
-  const float base = exponent_factor(kind);
+  const float base = exponent_unit(kind);
   const F32 factor = splat(scale * base);
   for (int64_t r = 0; r < step.rows; ++r) {
     const F32 maximum = splat(s.maximum[r] * base), correction = splat(s.correction[r]);

@@ -207,23 +207,12 @@ DF_SIMD void pair_rows(const BF16* from, int64_t ld, int64_t k, int64_t cols, BF
 }
 #endif
 
-// exp(score * scale - shift), as exponent(scale) and exponent(shift) make it ready. For bf16, whose results are rounded
-// to 2^-9, by a polynomial of the fourth degree in base 2: error 3e-6.
-DF_SIMD float exponent_factor(const float*) { return 1.0f; }
+// exp(score * scale - shift), where factor = scale * exponent_unit and shift is already multiplied by it.
+DF_SIMD float exponent_unit(const float*) { return 1.0f; }
 DF_SIMD F32 weight_of(const float*, F32 score, F32 factor, F32 shift) { return exp(score * factor - shift); }
-DF_SIMD float exponent_factor(const BF16*) { return 1.44269504f; }
+DF_SIMD float exponent_unit(const BF16*) { return kLog2E; }
 DF_SIMD F32 weight_of(const BF16*, F32 score, F32 factor, F32 shift) {
-#ifdef __AVX512F__
-  const F32 x = fma(score, factor, zero() - shift);
-#else
-  const F32 x = max(splat(-160.0f), score * factor - shift);  // beyond: 0, and no overflow of the integer exponent
-#endif
-  const F32 n = round_even(x), r = x - n;
-  F32 p = splat(9.570087e-3f);
-  p = fma(p, r, splat(5.591786e-2f));
-  p = fma(p, r, splat(2.402475e-1f));
-  p = fma(p, r, splat(6.931218e-1f));
-  return scale_by_power_of_2(fma(p, r, splat(9.999993e-1f)), n);
+  return rough_exp2(fma(score, factor, zero() - shift));
 }
 
 // First key row that query row r of the group attends to.

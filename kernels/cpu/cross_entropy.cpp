@@ -20,17 +20,23 @@ DF_SIMD float row_max(const T* x, int64_t n) {
   return reduce_max(max(max(m[0], m[1]), max(m[2], m[3])));
 }
 
+// exp(x - shift), where the shift is made ready once.
+DF_SIMD F32 ready_shift(const float*, float shift) { return splat(shift); }
+DF_SIMD F32 shifted_exp(const float*, F32 x, F32 shift) { return exp(x - shift); }
+DF_SIMD F32 ready_shift(const BF16*, float shift) { return splat(shift * -kLog2E); }
+DF_SIMD F32 shifted_exp(const BF16*, F32 x, F32 shift) { return rough_exp2(fma(x, splat(kLog2E), shift)); }
+
 template <class T>
 DF_SIMD float row_log_sum_exp(const T* x, int64_t n) {
   const float largest = row_max(x, n);
-  const F32 shift = splat(largest);
+  const F32 shift = ready_shift(x, largest);
   F32 sum[kUnroll];
   for (auto& v : sum) v = zero();
   int64_t j = 0;
   for (; j + kUnroll * kLanes <= n; j += kUnroll * kLanes)
-    for (int64_t i = 0; i < kUnroll; ++i) sum[i] = sum[i] + exp(load(x + j + i * kLanes) - shift);
+    for (int64_t i = 0; i < kUnroll; ++i) sum[i] = sum[i] + shifted_exp(x, load(x + j + i * kLanes), shift);
   for_each_vector(n - j, [&](int64_t k, auto lanes) {
-    sum[0] = sum[0] + keep_lanes(exp(load(x + j + k, lanes) - shift), lanes, zero());
+    sum[0] = sum[0] + keep_lanes(shifted_exp(x, load(x + j + k, lanes), shift), lanes, zero());
   });
   const float total = reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
   float lanes[kLanes];
@@ -40,17 +46,18 @@ DF_SIMD float row_log_sum_exp(const T* x, int64_t n) {
 
 template <class T>
 DF_SIMD void row_gradient(T* x, int64_t n, int64_t physical, float log_sum, int64_t label, float weight) {
-  const F32 shift = splat(log_sum), w = splat(weight);
+  const F32 shift = ready_shift(x, log_sum), w = splat(weight);
   // In f32 before it is rounded: the label's own element is a difference of nearly equal numbers.
-  const F32 at_label = w * (exp(splat(to_float(x[label])) - shift) - splat(1.0f));
+  const F32 at_label = w * (exp(splat(to_float(x[label]) - log_sum)) - splat(1.0f));
   int64_t j = 0;
   for (; j + kUnroll * kLanes <= n; j += kUnroll * kLanes)
     for (int64_t i = 0; i < kUnroll; ++i) {
       T* p = x + j + i * kLanes;
-      store(p, w * exp(load(p) - shift));
+      store(p, w * shifted_exp(x, load(p), shift));
     }
-  for_each_vector(n - j,
-                  [&](int64_t k, auto lanes) { store(x + j + k, w * exp(load(x + j + k, lanes) - shift), lanes); });
+  for_each_vector(n - j, [&](int64_t k, auto lanes) {
+    store(x + j + k, w * shifted_exp(x, load(x + j + k, lanes), shift), lanes);
+  });
   store(x + label, at_label, 1);
   for_each_vector(physical - n, [&](int64_t k, auto lanes) { store(x + n + k, zero(), lanes); });
 }

@@ -19,10 +19,13 @@ void embedding_forward(const EmbeddingRows& a, int64_t begin, int64_t end) {
 
 void embedding_scatter(const float* dx, const int32_t* ids, int64_t rows, int64_t cols, float* table, int64_t begin,
                        int64_t end) {
+  constexpr int64_t kAhead = 3;  // rows of the table lie anywhere: asked for early
   for (int64_t row = 0; row < rows; ++row) {
     const float* from = dx + row * cols + begin;
     float* into = table + ids[row] * cols + begin;
+    const float* soon = table + ids[row + kAhead < rows ? row + kAhead : row] * cols + begin;
     for_each_vector(end - begin, [&](int64_t j, auto lanes) {
+      __builtin_prefetch(soon + j, 1);
       store(into + j, load(into + j, lanes) + load(from + j, lanes), lanes);
     });
   }

@@ -27,10 +27,16 @@ DF_SIMD void normal_law(const BF16*, F32 x, F32& distribution, F32& bell) {
 constexpr float kSqrt2OverPi = 0.79788456f, kCubic = 0.044715f;
 
 // gate = (1 + tanh(v)) / 2 = sigmoid(2 v) and 1 - gate, neither of them as a difference of nearly equal numbers.
-DF_SIMD void tanh_gate(F32 x, F32& gate, F32& rest) {
+DF_SIMD void tanh_gate(const float*, F32 x, F32& gate, F32& rest) {
   const F32 two_v = x * fma(x * x, splat(2 * kSqrt2OverPi * kCubic), splat(2 * kSqrt2OverPi));
   const F32 e = exp(min(splat(80.0f), zero() - two_v));
   gate = splat(1.0f) / (splat(1.0f) + e);
+  rest = e * gate;
+}
+DF_SIMD void tanh_gate(const BF16*, F32 x, F32& gate, F32& rest) {
+  constexpr float kSlope = -2 * kSqrt2OverPi * kLog2E;
+  const F32 e = rough_exp2(min(splat(115.0f), x * fma(x * x, splat(kSlope * kCubic), splat(kSlope))));
+  gate = rough_reciprocal(splat(1.0f) + e);
   rest = e * gate;
 }
 
@@ -61,7 +67,7 @@ void gelu_tanh_forward(const T* u, T* y, int64_t n) {
   for_each_vector(n, [&](int64_t j, auto lanes) {
     const F32 x = load(u + j, lanes);
     F32 gate, rest;
-    tanh_gate(x, gate, rest);
+    tanh_gate(u, x, gate, rest);
     store(y + j, x * gate, lanes);
   });
 }
@@ -71,7 +77,7 @@ void gelu_tanh_backward(const T* u, const T* dy, T* du, int64_t n) {
   for_each_vector(n, [&](int64_t j, auto lanes) {
     const F32 x = load(u + j, lanes);
     F32 gate, rest;
-    tanh_gate(x, gate, rest);
+    tanh_gate(u, x, gate, rest);
     const F32 slope = fma(x * x, splat(6 * kSqrt2OverPi * kCubic), splat(2 * kSqrt2OverPi));
     const F32 derivative = fma(x * slope * gate, rest, gate);
     store(du + j, load(dy + j, lanes) * derivative, lanes);

@@ -10,33 +10,34 @@ void layer_norm_forward(const NormForward<T>& a, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const float* x = a.x + row * a.cols;
     T* y = a.y + row * a.cols;
-    F32 sum = zero();
+    ChainedSum sum, squares;
     if (a.delta) {
       const T* delta = a.delta + row * a.cols;
       float* r = a.r + row * a.cols;
-      for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+      for_each_chained_vector(a.cols, [&](int64_t j, auto lanes, int chain) {
         const F32 v = load(x + j, lanes) + load(delta + j, lanes);
         store(r + j, v, lanes);
-        sum = sum + v;
+        sum.part[chain] = sum.part[chain] + v;
       });
       x = r;
     } else {
-      for_each_vector(a.cols, [&](int64_t j, auto lanes) { sum = sum + load(x + j, lanes); });
+      for_each_chained_vector(
+          a.cols, [&](int64_t j, auto lanes, int chain) { sum.part[chain] = sum.part[chain] + load(x + j, lanes); });
     }
-    const F32 mean = splat(reduce_add(sum) * inverse_cols);
-    F32 squares = zero();
-    for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+    const float row_mean = sum.total() * inverse_cols;
+    const F32 mean = splat(row_mean);
+    for_each_chained_vector(a.cols, [&](int64_t j, auto lanes, int chain) {
       const F32 d = keep_lanes(load(x + j, lanes) - mean, lanes, zero());
-      squares = fma(d, d, squares);
+      squares.part[chain] = fma(d, d, squares.part[chain]);
     });
-    const float inverse = 1.0f / __builtin_sqrtf(reduce_add(squares) * inverse_cols + a.eps);
+    const float inverse = 1.0f / __builtin_sqrtf(squares.total() * inverse_cols + a.eps);
     const F32 scale = splat(inverse);
     for_each_vector(a.cols, [&](int64_t j, auto lanes) {
       F32 v = (load(x + j, lanes) - mean) * scale * load(a.gain + j, lanes);
       if (a.bias) v = v + load(a.bias + j, lanes);
       store(y + j, v, lanes);
     });
-    a.statistics[2 * row] = reduce_add(sum) * inverse_cols;
+    a.statistics[2 * row] = row_mean;
     a.statistics[2 * row + 1] = inverse;
   }
 }
@@ -50,16 +51,16 @@ void layer_norm_backward(const NormBackward<T>& a, int64_t begin, int64_t end) {
     const float* r = a.r + row * a.cols;
     const T* dy = a.dy + row * a.cols;
     const F32 mean = splat(a.statistics[2 * row]), inverse = splat(a.statistics[2 * row + 1]);
-    F32 sum = zero(), product = zero();
-    for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+    ChainedSum sum, product;
+    for_each_chained_vector(a.cols, [&](int64_t j, auto lanes, int chain) {
       const F32 g = load(dy + j, lanes), n = (load(r + j, lanes) - mean) * inverse;
       const F32 dn = g * load(a.gain + j, lanes);
       store(dgain + j, fma(g, n, load(dgain + j, lanes)), lanes);
       store(dbias + j, g + load(dbias + j, lanes), lanes);
-      sum = sum + dn;
-      product = fma(dn, n, product);
+      sum.part[chain] = sum.part[chain] + dn;
+      product.part[chain] = fma(dn, n, product.part[chain]);
     });
-    const F32 mean_dn = splat(reduce_add(sum) * inverse_cols), mean_product = splat(reduce_add(product) * inverse_cols);
+    const F32 mean_dn = splat(sum.total() * inverse_cols), mean_product = splat(product.total() * inverse_cols);
     for_each_vector(a.cols, [&](int64_t j, auto lanes) {
       const F32 n = (load(r + j, lanes) - mean) * inverse, dn = load(dy + j, lanes) * load(a.gain + j, lanes);
       F32 dx = (dn - fma(n, mean_product, mean_dn)) * inverse;

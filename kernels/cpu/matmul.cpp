@@ -16,8 +16,13 @@ DF_SIMD void sum_strip(const T* x, int64_t rows, int64_t ld, float* sums, bool a
     const int64_t end = begin + kRowBlock < rows ? begin + kRowBlock : rows;
     F32 part[kVectors];
     for (auto& p : part) p = zero();
-    for (int64_t r = begin; r < end; ++r)
-      for (int i = 0; i < kVectors; ++i) part[i] = part[i] + load(x + r * ld + i * kLanes, lanes);
+    for (int64_t r = begin; r < end; ++r) {
+      constexpr int64_t kAhead = 16;  // rows lie far apart: asked for early
+      for (int i = 0; i < kVectors; ++i) {
+        __builtin_prefetch(x + (r + kAhead) * ld + i * kLanes);
+        part[i] = part[i] + load(x + r * ld + i * kLanes, lanes);
+      }
+    }
     for (int i = 0; i < kVectors; ++i) total[i] = total[i] + part[i];
   }
   for (int i = 0; i < kVectors; ++i) {
@@ -28,10 +33,11 @@ DF_SIMD void sum_strip(const T* x, int64_t rows, int64_t ld, float* sums, bool a
 
 template <class T>
 DF_SIMD void sum_all(const T* x, int64_t rows, int64_t ld, int64_t cols, float* sums, bool accumulate) {
-  constexpr int kStrip = 4;
+  constexpr int kStrip = kLanes == 16 ? 12 : 4;  // sums that fit the registers
   int64_t j = 0;
   for (; j + kStrip * kLanes <= cols; j += kStrip * kLanes)
     sum_strip<kStrip>(x + j, rows, ld, sums + j, accumulate, AllLanes{});
+  for (; j + 4 * kLanes <= cols; j += 4 * kLanes) sum_strip<4>(x + j, rows, ld, sums + j, accumulate, AllLanes{});
   for (; j + kLanes <= cols; j += kLanes) sum_strip<1>(x + j, rows, ld, sums + j, accumulate, AllLanes{});
   if (j < cols) sum_strip<1>(x + j, rows, ld, sums + j, accumulate, cols - j);
 }

@@ -10,23 +10,23 @@ void rms_norm_forward(const NormForward<T>& a, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const float* x = a.x + row * a.cols;
     T* y = a.y + row * a.cols;
-    F32 squares = zero();
+    ChainedSum squares;
     if (a.delta) {
       const T* delta = a.delta + row * a.cols;
       float* r = a.r + row * a.cols;
-      for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+      for_each_chained_vector(a.cols, [&](int64_t j, auto lanes, int chain) {
         const F32 v = load(x + j, lanes) + load(delta + j, lanes);
         store(r + j, v, lanes);
-        squares = fma(v, v, squares);
+        squares.part[chain] = fma(v, v, squares.part[chain]);
       });
       x = r;
     } else {
-      for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+      for_each_chained_vector(a.cols, [&](int64_t j, auto lanes, int chain) {
         const F32 v = load(x + j, lanes);
-        squares = fma(v, v, squares);
+        squares.part[chain] = fma(v, v, squares.part[chain]);
       });
     }
-    const float inverse = 1.0f / __builtin_sqrtf(reduce_add(squares) * inverse_cols + a.eps);
+    const float inverse = 1.0f / __builtin_sqrtf(squares.total() * inverse_cols + a.eps);
     const F32 scale = splat(inverse);
     for_each_vector(a.cols, [&](int64_t j, auto lanes) {
       store(y + j, load(x + j, lanes) * scale * load(a.gain + j, lanes), lanes);
@@ -43,13 +43,13 @@ void rms_norm_backward(const NormBackward<T>& a, int64_t begin, int64_t end) {
     const float* r = a.r + row * a.cols;
     const T* dy = a.dy + row * a.cols;
     const F32 inverse = splat(a.statistics[row]);
-    F32 product = zero();
-    for_each_vector(a.cols, [&](int64_t j, auto lanes) {
+    ChainedSum product;
+    for_each_chained_vector(a.cols, [&](int64_t j, auto lanes, int chain) {
       const F32 g = load(dy + j, lanes), n = load(r + j, lanes) * inverse;
       store(a.partial + j, fma(g, n, load(a.partial + j, lanes)), lanes);
-      product = fma(g * load(a.gain + j, lanes), n, product);
+      product.part[chain] = fma(g * load(a.gain + j, lanes), n, product.part[chain]);
     });
-    const F32 mean_product = splat(reduce_add(product) * inverse_cols);
+    const F32 mean_product = splat(product.total() * inverse_cols);
     for_each_vector(a.cols, [&](int64_t j, auto lanes) {
       const F32 n = load(r + j, lanes) * inverse, dn = load(dy + j, lanes) * load(a.gain + j, lanes);
       F32 dx = fnma(n, mean_product, dn) * inverse;

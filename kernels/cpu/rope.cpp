@@ -13,6 +13,8 @@ void rope(const RopeRows<T>& a, int64_t begin, int64_t end) {
     for (int64_t head = 0; head < a.num_heads; ++head) {
       T *first = a.x + row * a.ld + head * a.head_dim, *second = first + half;
       for_each_vector(half, [&](int64_t j, auto lanes) {
+        __builtin_prefetch(first + a.ld + j, 1);
+        __builtin_prefetch(second + a.ld + j, 1);
         const F32 u = load(first + j, lanes), v = load(second + j, lanes);
         const F32 c = load(cos + j, lanes), s = load(sin + j, lanes) * sign;
         store(first + j, fnma(v, s, u * c), lanes);

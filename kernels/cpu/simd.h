@@ -230,4 +230,20 @@ DF_SIMD void for_each_vector(int64_t n, F&& f) {
   if (j < n) f(j, n - j);
 }
 
+// Sums in several chains of additions that do not wait for one another, added up in a fixed order.
+constexpr int kChains = 4;
+struct ChainedSum {
+  F32 part[kChains] = {zero(), zero(), zero(), zero()};
+  DF_SIMD float total() const { return reduce_add((part[0] + part[1]) + (part[2] + part[3])); }
+};
+// As for_each_vector, with f(j, lanes, chain): neighbouring vectors belong to different chains.
+template <class F>
+DF_SIMD void for_each_chained_vector(int64_t n, F&& f) {
+  int64_t j = 0;
+  for (; j + kChains * kLanes <= n; j += kChains * kLanes)
+    for (int chain = 0; chain < kChains; ++chain) f(j + chain * kLanes, AllLanes{}, chain);
+  for (; j + kLanes <= n; j += kLanes) f(j, AllLanes{}, 0);
+  if (j < n) f(j, n - j, 0);
+}
+
 }  // namespace deepflow::cpu::DF_ISA

@@ -98,4 +98,31 @@ DF_SIMD F32 erf(F32 x) {
 // Below -88 the result may be 0 where the true value is subnormal.
 DF_SIMD F32 sigmoid(F32 x) { return splat(1.0f) / (splat(1.0f) + exp(zero() - x)); }
 
+// For results that are rounded to bf16, in half the instructions: 2^x within 3e-6, 0 below -150; 1 / x within 3e-7
+// where neither is subnormal; the logistic function.
+DF_SIMD F32 rough_exp2(F32 x) {
+  x = max(splat(-160.0f), x);
+  const F32 n = round_even(x), r = x - n;
+  F32 p = splat(9.570087e-3f);
+  p = fma(p, r, splat(5.591786e-2f));
+  p = fma(p, r, splat(2.402475e-1f));
+  p = fma(p, r, splat(6.931218e-1f));
+  return scale_by_power_of_2(fma(p, r, splat(9.999993e-1f)), n);
+}
+
+DF_SIMD F32 rough_reciprocal(F32 x) {
+#ifdef __AVX512F__
+  const F32 r = {_mm512_rcp14_ps(x.v)};
+#else
+  const F32 r = {_mm256_rcp_ps(x.v)};
+#endif
+  return r * fnma(x, r, splat(2.0f));
+}
+
+constexpr float kLog2E = 1.44269504f;
+
+DF_SIMD F32 rough_sigmoid(F32 x) {
+  return rough_reciprocal(splat(1.0f) + rough_exp2(min(splat(115.0f), x * splat(-kLog2E))));
+}
+
 }  // namespace deepflow::cpu::DF_ISA

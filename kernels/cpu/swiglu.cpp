@@ -3,6 +3,12 @@
 #include "kernels/cpu/simd_math.h"
 
 namespace deepflow::cpu::DF_ISA {
+namespace {
+
+DF_SIMD F32 logistic(const float*, F32 x) { return sigmoid(x); }
+DF_SIMD F32 logistic(const BF16*, F32 x) { return rough_sigmoid(x); }
+
+}  // namespace
 
 template <class T>
 void swiglu_forward(const T* gate_up, T* y, int64_t cols, int64_t begin, int64_t end) {
@@ -10,7 +16,7 @@ void swiglu_forward(const T* gate_up, T* y, int64_t cols, int64_t begin, int64_t
     const T *gate = gate_up + row * 2 * cols, *up = gate + cols;
     for_each_vector(cols, [&](int64_t j, auto lanes) {
       const F32 g = load(gate + j, lanes);
-      store(y + row * cols + j, g * sigmoid(g) * load(up + j, lanes), lanes);
+      store(y + row * cols + j, g * logistic(gate, g) * load(up + j, lanes), lanes);
     });
   }
 }
@@ -22,7 +28,7 @@ void swiglu_backward(const T* gate_up, const T* dy, T* dgate_up, int64_t cols, i
     T *dgate = dgate_up + row * 2 * cols, *dup = dgate + cols;
     for_each_vector(cols, [&](int64_t j, auto lanes) {
       const F32 g = load(gate + j, lanes), u = load(up + j, lanes), d = load(dy + row * cols + j, lanes);
-      const F32 s = sigmoid(g), silu = g * s;
+      const F32 s = logistic(gate, g), silu = g * s;
       store(dgate + j, d * u * fma(silu, splat(1.0f) - s, s), lanes);
       store(dup + j, d * silu, lanes);
     });

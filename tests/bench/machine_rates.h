@@ -1,15 +1,25 @@
 #pragma once
 
 #include "core/runtime.h"
+#include "core/tensor.h"
 
 namespace deepflow {
 
-// What the threads of a runtime can do at best, measured in about 0.3 s.
+// What the threads of a runtime can do, measured in about 20 ms. Bytes are those that cross the memory bus.
 struct MachineRates {
-  double read, update, copy;  // bytes/s crossing the memory bus; a copy's destination is read as well as written
-  double fma_issue;           // vector FMA instructions/s
-  double bandwidth() const;   // the best of the three
+  double read;       // bytes/s of a pass that only reads
+  double bandwidth;  // bytes/s of a pass that reads and writes in place
+  double fma_issue;  // vector FMA instructions/s
 };
-MachineRates measure_rates(Runtime& runtime);
+
+class RateProbe {
+ public:
+  explicit RateProbe(Runtime& runtime);
+  MachineRates measure();
+
+ private:
+  Runtime& runtime_;
+  Tensor buffer_;
+};
 
 }  // namespace deepflow

@@ -2,13 +2,15 @@
 // its floor. Prints one JSON object: the rates measured in this run, and for every op its counts, floor and time.
 //
 // Operands come from memory: calls rotate over buffers larger than any cache. Counts of one call:
-//   bytes         what crosses the memory bus: reads, writes in place, and twice what is written to fresh lines, which
-//                 the processor reads before it writes them
+//   bytes         what crosses the memory bus: reads and writes, and what is written to fresh lines once more, because
+//                 the processor reads such lines first
 //   flops         of products only
 //   instructions  vector instructions other than loads and stores, counted in the kernels' sources; a conversion from
 //                 bf16 is 2, to bf16 1, an exponential 15 (7 for results in bf16), a division or square root 8
-// floor: the larger of bytes over the best bandwidth and of flops over the packed GEMM rate plus instructions over the
-// rate at which this machine issues vector FMAs (they share the units).
+// floor: the larger of the time for the bytes and of flops over the packed GEMM rate plus instructions over the rate at
+// which this machine issues vector FMAs (they share the units). The time for the bytes is the larger of all bytes over
+// the bandwidth of reading and writing and of the bytes read over the bandwidth of reading. The rates are medians of
+// measurements before every op.
 #include "engine/gemm_peak.h"
 #include "kernels/ops/activation.h"
 #include "kernels/ops/attention.h"
@@ -39,8 +41,13 @@ constexpr int64_t kRows = 1024;
 constexpr double kRotation = 160e6;  // bytes that the calls of a round touch
 
 struct Counts {
-  double bytes, flops, instructions;
+  double read, written, flops, instructions;  // written: what was not read before counts as read as well
+  double bytes() const { return read + written; }
 };
+// Of r bytes read, u read and written in place, w written to fresh lines.
+Counts counts(double r, double u, double w, double flops, double instructions) {
+  return {r + u + w, u + w, flops, instructions};
+}
 
 // A forward pass on a tape of its own, kept until its backward pass is timed.
 struct Recorded {
@@ -51,25 +58,20 @@ struct Recorded {
 class OpsBench {
  public:
   OpsBench(const RuntimeOptions& options, int rounds, const std::string& only)
-      : runtime_(options), stream_(make_cpu_stream()), store_(runtime_, DType::kBF16), rounds_(rounds), only_(only) {
+      : runtime_(options),
+        stream_(make_cpu_stream()),
+        store_(runtime_, DType::kBF16),
+        rounds_(rounds),
+        only_(only),
+        probe_(runtime_) {
     runtime_.pool().adopt_caller();
     lanes_ = runtime_.isa() == CpuIsa::kAvx2 ? 8 : 16;
-    rates_ = measure_rates(runtime_);
-    gemm_rate_ = measure_gemm_peak(runtime_, DType::kBF16, 0.3);
   }
 
   void gpt2();
   void llama();
   void optimizers();
-  nlohmann::json result() const {
-    return {{"bandwidth", rates_.bandwidth()},
-            {"read", rates_.read},
-            {"update", rates_.update},
-            {"copy", rates_.copy},
-            {"gemm", gemm_rate_},
-            {"fma_issue", rates_.fma_issue},
-            {"ops", ops_}};
-  }
+  nlohmann::json result() const;
 
  private:
   using Call = std::function<void()>;
@@ -102,7 +104,8 @@ class OpsBench {
 
   // Seconds of one call: `prepare(slot)`, untimed, makes the call of every slot of a round.
   double time(int count, const std::function<Call(int)>& prepare);
-  double report(const std::string& name, const Counts& counts, const std::function<Call(int)>& prepare);
+  void report(const std::string& name, const Counts& counts, const std::function<Call(int)>& prepare,
+              double products = 0);  // seconds that do not belong to the op
 
   using Forward = std::function<std::vector<Var>(ForwardContext&, int slot, const std::vector<Var>& inputs)>;
   // Forward and backward of an op whose inputs and outputs are rotated. A backward's output gradients are its own.
@@ -123,11 +126,16 @@ class OpsBench {
   int rounds_;
   std::string only_;
   int64_t lanes_;
-  MachineRates rates_;
-  double gemm_rate_;
+  RateProbe probe_;
+  std::vector<double> reads_, bandwidths_, issues_, gemms_;
+  struct Measured {
+    std::string name;
+    Counts counts;
+    double seconds;
+  };
+  std::vector<Measured> measured_;
   uint64_t key_ = 0;
   RowInfo info_;
-  nlohmann::json ops_ = nlohmann::json::object();
 };
 
 double OpsBench::time(int count, const std::function<Call(int)>& prepare) {
@@ -142,21 +150,37 @@ double OpsBench::time(int count, const std::function<Call(int)>& prepare) {
   return median(seconds);
 }
 
-double OpsBench::report(const std::string& name, const Counts& counts, const std::function<Call(int)>& prepare) {
-  if (name.find(only_) == std::string::npos) return 0;
-  const double seconds = time(slots(counts.bytes), prepare);
-  const double memory = counts.bytes / rates_.bandwidth();
-  const double arithmetic = counts.flops / gemm_rate_ + counts.instructions / rates_.fma_issue;
-  const double floor = std::max(memory, arithmetic);
-  ops_[name] = {{"bytes", counts.bytes},   {"flops", counts.flops},    {"instructions", counts.instructions},
-                {"memory", memory},        {"arithmetic", arithmetic}, {"seconds", seconds},
-                {"ratio", seconds / floor}};
-  return seconds;
+void OpsBench::report(const std::string& name, const Counts& counts, const std::function<Call(int)>& prepare,
+                      double products) {
+  if (name.find(only_) == std::string::npos) return;
+  const MachineRates now = probe_.measure();
+  reads_.push_back(now.read);
+  bandwidths_.push_back(now.bandwidth);
+  issues_.push_back(now.fma_issue);
+  gemms_.push_back(measure_gemm_peak(runtime_, DType::kBF16, 0.02));
+  measured_.push_back({name, counts, time(slots(counts.bytes()), prepare) - products});
+}
+
+nlohmann::json OpsBench::result() const {
+  const double read = median(reads_), bandwidth = median(bandwidths_), issue = median(issues_), gemm = median(gemms_);
+  nlohmann::json ops = nlohmann::json::object();
+  for (const Measured& m : measured_) {
+    const double memory = std::max(m.counts.bytes() / bandwidth, m.counts.read / read);
+    const double arithmetic = m.counts.flops / gemm + m.counts.instructions / issue;
+    ops[m.name] = {{"bytes", m.counts.bytes()},
+                   {"flops", m.counts.flops},
+                   {"instructions", m.counts.instructions},
+                   {"memory", memory},
+                   {"arithmetic", arithmetic},
+                   {"seconds", m.seconds},
+                   {"ratio", m.seconds / std::max(memory, arithmetic)}};
+  }
+  return {{"read", read}, {"bandwidth", bandwidth}, {"fma_issue", issue}, {"gemm", gemm}, {"ops", ops}};
 }
 
 void OpsBench::op(const std::string& name, const Counts& forward, const Counts& backward,
                   const std::vector<std::pair<Shape, DType>>& inputs, const Forward& run) {
-  const int count = std::max(slots(forward.bytes), slots(backward.bytes));
+  const int count = std::max(slots(forward.bytes()), slots(backward.bytes()));
   std::vector<std::vector<Tensor>> tensors(static_cast<size_t>(count));
   for (auto& slot : tensors)
     for (const auto& [shape, dtype] : inputs) slot.push_back(normal(shape, dtype));
@@ -174,7 +198,7 @@ void OpsBench::op(const std::string& name, const Counts& forward, const Counts& 
     };
   });
   results.clear();
-  if (backward.bytes == 0) return;
+  if (backward.bytes() == 0) return;
   report(name + " backward", backward, [&](int slot) -> Call {
     const auto recorded = std::make_shared<Recorded>();
     ForwardContext context = forward_context(&recorded->tape);
@@ -195,8 +219,8 @@ void OpsBench::attention_op(const std::string& name, int64_t heads, int64_t kv_h
   const auto m = static_cast<double>(kRows), width = static_cast<double>(heads * kHeadDim);
   const auto all = static_cast<double>((heads + 2 * kv_heads) * kHeadDim);
   const double area = static_cast<double>(heads) * m * static_cast<double>(info_.sequence + 1) / 2;
-  op(name, {m * (all + 2 * width) * 2, 4 * kHeadDim * area, 11 * vectors(area)},
-     {m * (all + 2 * width + 2 * all) * 2, 10 * kHeadDim * area, 14 * vectors(area)},
+  op(name, counts(m * all * 2, 0, m * width * 2, 4 * kHeadDim * area, 11 * vectors(area)),
+     counts(m * (all + 2 * width) * 2, 0, m * all * 2, 10 * kHeadDim * area, 14 * vectors(area)),
      {{{kRows, (heads + 2 * kv_heads) * kHeadDim}, DType::kBF16}},
      [shape](ForwardContext& context, int, const std::vector<Var>& in) {
        return std::vector<Var>{attention(context, in[0], shape)};
@@ -206,13 +230,13 @@ void OpsBench::attention_op(const std::string& name, int64_t heads, int64_t kv_h
 void OpsBench::norm_ops(const std::string& kind, int64_t width, double forward_work, double backward_work,
                         const std::function<NormResult(ForwardContext&, const Var&, const std::optional<Var>&)>& norm) {
   const auto n = static_cast<double>(kRows * width);
-  op(kind, {n * (4 + 2 * 2), 0, (forward_work - 3) * vectors(n)}, {}, {{{kRows, width}, DType::kF32}},
+  op(kind, counts(n * 4, 0, n * 2, 0, (forward_work - 3) * vectors(n)), {}, {{{kRows, width}, DType::kF32}},
      [norm](ForwardContext& context, int, const std::vector<Var>& in) {
        return std::vector<Var>{norm(context, in[0], std::nullopt).normed};
      });
   // Backward: r, dy in place as ddelta, dr in place as dx.
-  op("residual + " + kind, {n * (4 + 2 + 2 * 4 + 2 * 2), 0, forward_work * vectors(n)},
-     {n * (4 + 2 * 2 + 2 * 4), 0, backward_work * vectors(n)},
+  op("residual + " + kind, counts(n * 6, 0, n * 6, 0, forward_work * vectors(n)),
+     counts(n * 4, n * 6, 0, 0, backward_work * vectors(n)),
      {{{kRows, width}, DType::kF32}, {{kRows, width}, DType::kBF16}},
      [norm](ForwardContext& context, int, const std::vector<Var>& in) {
        NormResult r = norm(context, in[0], in[1]);
@@ -223,9 +247,10 @@ void OpsBench::norm_ops(const std::string& kind, int64_t width, double forward_w
 void OpsBench::linear_ops(const std::string& name, int64_t in, int64_t out) {
   const auto m = static_cast<double>(kRows), i = static_cast<double>(in), o = static_cast<double>(out);
   const double flops = 2 * m * i * o;
-  const Counts forward{m * i * 2 + i * o * 2 + m * o * 4, flops, 0};
-  const Counts input{m * o * 2 + i * o * 2 + m * i * 4, flops, 0}, weight{m * (i + o) * 2 + i * o * 8, flops, 0};
-  const int count = std::max({slots(forward.bytes), slots(input.bytes), slots(weight.bytes)});
+  const Counts forward = counts((m + o) * i * 2, 0, m * o * 2, flops, 0);
+  const Counts input = counts((m + i) * o * 2, 0, m * i * 2, flops, 0);
+  const Counts weight = counts(m * (i + o) * 2, 0, i * o * 4, flops, 0);
+  const int count = std::max({slots(forward.bytes()), slots(input.bytes()), slots(weight.bytes())});
   std::vector<Pack*> packs;
   std::vector<Tensor> x;
   for (int slot = 0; slot < count; ++slot) {
@@ -279,17 +304,16 @@ void OpsBench::head(int64_t width, int64_t vocabulary) {
   });
   logits = {};
   // Logits read, and overwritten in place by their gradient.
-  report(name, {n * 4, 0, 26 * vectors(n)}, [&](int) -> Call {
-    return [&] {
-      Tape tape;
-      ForwardContext context = forward_context(&tape);
-      head_loss(context, tape.leaf(x), pack, labels, weights);
-    };
-  });
-  auto& entry = ops_[name];
-  const double floor = std::max(entry["memory"].get<double>(), entry["arithmetic"].get<double>());
-  entry["seconds"] = entry["seconds"].get<double>() - products;
-  entry["ratio"] = entry["seconds"].get<double>() / floor;
+  report(
+      name, counts(0, n * 2, 0, 0, 28 * vectors(n)),
+      [&](int) -> Call {
+        return [&] {
+          Tape tape;
+          ForwardContext context = forward_context(&tape);
+          head_loss(context, tape.leaf(x), pack, labels, weights);
+        };
+      },
+      products);
 }
 
 void OpsBench::embedding_ops(int64_t width, int64_t vocabulary) {
@@ -305,7 +329,7 @@ void OpsBench::embedding_ops(int64_t width, int64_t vocabulary) {
   }
   const auto n = static_cast<double>(kRows * width), p = static_cast<double>(info_.sequence * width);
   store_.set_accumulate(true);  // behind the head, with which the table is shared
-  op("embedding", {n * (4 + 8) + p * 4, 0, vectors(n)}, {n * (4 + 8) + p * 8, 0, 2 * vectors(n)}, {},
+  op("embedding", counts(n * 4 + p * 4, 0, n * 4, 0, vectors(n)), counts(n * 4, (n + p) * 4, 0, 0, 2 * vectors(n)), {},
      [&](ForwardContext& context, int slot, const std::vector<Var>&) {
        return std::vector<Var>{
            embedding(context, tokens[static_cast<size_t>(slot) % tokens.size()], table, &positions)};
@@ -318,8 +342,8 @@ void OpsBench::rope_op(int64_t heads, int64_t columns) {
   options.max_positions = kRows;
   const RopeTable table = make_rope_table(runtime_, options);
   const auto n = static_cast<double>(kRows * heads * options.head_dim);
-  op("rope", {n * 4, 0, 5.5 * vectors(n)}, {n * 4, 0, 5.5 * vectors(n)}, {{{kRows, columns}, DType::kBF16}},
-     [=](ForwardContext& context, int, const std::vector<Var>& in) {
+  op("rope", counts(0, n * 2, 0, 0, 5.5 * vectors(n)), counts(0, n * 2, 0, 0, 5.5 * vectors(n)),
+     {{{kRows, columns}, DType::kBF16}}, [=](ForwardContext& context, int, const std::vector<Var>& in) {
        return std::vector<Var>{rope(context, in[0], heads, table)};
      });
 }
@@ -338,20 +362,20 @@ void OpsBench::gpt2() {
   linear_ops("linear 768 -> 768", kWidth, kWidth);
   linear_ops("linear 768 -> 3072", kWidth, kInner);
   const auto n = static_cast<double>(kRows * kInner), d = static_cast<double>(kRows * kWidth);
-  op("gelu", {n * (2 + 4), 0, 20 * vectors(n)}, {n * (2 + 4), 0, 27 * vectors(n)}, {{{kRows, kInner}, DType::kBF16}},
-     [](ForwardContext& context, int, const std::vector<Var>& in) {
+  op("gelu", counts(n * 2, 0, n * 2, 0, 20 * vectors(n)), counts(n * 2, n * 2, 0, 0, 27 * vectors(n)),
+     {{{kRows, kInner}, DType::kBF16}}, [](ForwardContext& context, int, const std::vector<Var>& in) {
        return std::vector<Var>{gelu(context, in[0], GeluKind::kTanh)};
      });
   linear_ops("linear 3072 -> 768", kInner, kWidth);
-  op("dropout", {d * (2 + 4), 0, 53 * vectors(d)}, {d * 4, 0, 53 * vectors(d)}, {{{kRows, kWidth}, DType::kBF16}},
-     [](ForwardContext& context, int, const std::vector<Var>& in) {
+  op("dropout", counts(d * 2, 0, d * 2, 0, 53 * vectors(d)), counts(0, d * 2, 0, 0, 53 * vectors(d)),
+     {{{kRows, kWidth}, DType::kBF16}}, [](ForwardContext& context, int, const std::vector<Var>& in) {
        return std::vector<Var>{dropout(context, in[0], 0.1f, "bench")};
      });
   head(kWidth, kVocabulary);
   std::vector<Tensor> dy;
   for (int slot = 0; slot < slots(n * 2); ++slot) dy.push_back(normal({kRows, kInner}, DType::kBF16));
   GradientTarget sums{Tensor::empty(runtime_.memory(), {kInner}, DType::kF32), false};
-  report("column_sums", {n * 2, 0, 3 * vectors(n)},
+  report("column_sums", counts(n * 2, 0, 0, 0, 3 * vectors(n)),
          [&](int slot) -> Call { return [&, slot] { column_sums(runtime_, dy[static_cast<size_t>(slot)], sums); }; });
 }
 
@@ -367,7 +391,7 @@ void OpsBench::llama() {
   attention_op("attention 9 heads / 3 keys, T=512", kHeads, kKvHeads);
   linear_ops("linear 576 -> 3072", kWidth, 2 * kInner);
   const auto n = static_cast<double>(kRows * kInner);
-  op("swiglu", {n * (4 + 4), 0, 19 * vectors(n)}, {n * (4 + 2 + 4), 0, 26 * vectors(n)},
+  op("swiglu", counts(n * 4, 0, n * 2, 0, 19 * vectors(n)), counts(n * 2, n * 4, 0, 0, 26 * vectors(n)),
      {{{kRows, 2 * kInner}, DType::kBF16}},
      [](ForwardContext& context, int, const std::vector<Var>& in) { return std::vector<Var>{swiglu(context, in[0])}; });
   linear_ops("linear 1536 -> 576", kInner, kWidth);
@@ -381,21 +405,23 @@ void OpsBench::optimizers() {
     t.push_back(Tensor::empty(runtime_.memory(), {kElements}, DType::kF32));
     fill(runtime_, t.back(), 0.01f);
   }
-  Tensor half = Tensor::empty(runtime_.memory(), {kElements}, DType::kBF16);
+  std::vector<Tensor> halves;
+  for (int i = 0; i < 4; ++i) halves.push_back(Tensor::empty(runtime_.memory(), {kElements}, DType::kBF16));
   int64_t step = 0;
-  report("adamw", {n * 28, 0, 25 * vectors(n)}, [&](int) -> Call {
+  report("adamw", counts(n * 4, n * 12, 0, 0, 25 * vectors(n)), [&](int) -> Call {
     return [&] { adamw_update(runtime_, {1e-5, 0.9, 0.95, 1e-8, 0.1, ++step, 1}, t[0], t[1], t[2], t[3]); };
   });
-  report("sgd with momentum", {n * 20, 0, 4 * vectors(n)}, [&](int) -> Call {
+  report("sgd with momentum", counts(n * 4, n * 8, 0, 0, 4 * vectors(n)), [&](int) -> Call {
     return [&] { sgd_update(runtime_, {1e-5, 0.9, 0, false, false, 1}, t[0], t[1], t[3]); };
   });
   double sum = 0;
-  report("sum_squares", {n * 4, 0, 5 * vectors(n)}, [&](int slot) -> Call {
+  report("sum_squares", counts(n * 4, 0, 0, 0, 5 * vectors(n)), [&](int slot) -> Call {
     return [&, slot] { sum += sum_squares(runtime_, t[static_cast<size_t>(slot) % 4]); };
   });
-  report("copy f32 to bf16", {n * 8, 0, vectors(n)},
-         [&](int slot) -> Call { return [&, slot] { copy(runtime_, t[static_cast<size_t>(slot) % 4], half); }; });
-  report("add_into f32", {n * 12, 0, vectors(n)}, [&](int slot) -> Call {
+  report("copy f32 to bf16", counts(n * 4, 0, n * 2, 0, vectors(n)), [&](int slot) -> Call {
+    return [&, at = static_cast<size_t>(slot) % 4] { copy(runtime_, t[at], halves[at]); };
+  });
+  report("add_into f32", counts(n * 4, n * 4, 0, 0, vectors(n)), [&](int slot) -> Call {
     return [&, at = static_cast<size_t>(slot) % 2] { add_into(runtime_, t[at], t[at + 2]); };
   });
 }

@@ -13,6 +13,9 @@ void apply(Function function, const float* x, float* y, int64_t n) {
     if (function == Function::kTanh) result = tanh(v);
     if (function == Function::kErf) result = erf(v);
     if (function == Function::kSigmoid) result = sigmoid(v);
+    if (function == Function::kRoughExp2) result = rough_exp2(v);
+    if (function == Function::kRoughReciprocal) result = rough_reciprocal(v);
+    if (function == Function::kRoughSigmoid) result = rough_sigmoid(v);
     store(y + j, result, lanes);
   });
 }

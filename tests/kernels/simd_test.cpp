@@ -19,7 +19,12 @@ double exact(Function function, double x) {
     case Function::kErf:
       return std::erf(x);
     case Function::kSigmoid:
+    case Function::kRoughSigmoid:
       return 1 / (1 + std::exp(-x));
+    case Function::kRoughExp2:
+      return std::exp2(x);
+    case Function::kRoughReciprocal:
+      return 1 / x;
   }
   return 0;
 }
@@ -58,6 +63,38 @@ TEST(SimdMath, IsWithinTwoUnitsInTheLastPlaceEverywhere) {
       EXPECT_LT(worst, f == Function::kSigmoid ? 3 : 2)
           << name_of(isa) << " function " << static_cast<int>(f) << " at " << at;
     }
+}
+
+// Largest relative error where lowest <= |x| <= highest, and lowest <= x for the others than the reciprocal.
+double worst_relative_error(CpuIsa isa, Function f, float lowest, float highest) {
+  std::vector<float> x;
+  for (const float v : all_over_f32()) {
+    const float size = f == Function::kRoughReciprocal ? std::abs(v) : v;
+    if (lowest <= size && size <= highest) x.push_back(v);
+  }
+  EXPECT_GT(x.size(), 1000u);
+  std::vector<float> y(x.size());
+  DF_KERNEL(isa, apply)(f, x.data(), y.data(), static_cast<int64_t>(x.size()));
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double expected = exact(f, static_cast<double>(x[i]));
+    worst = std::max(worst, std::abs(static_cast<double>(y[i]) - expected) / std::abs(expected));
+  }
+  return worst;
+}
+
+TEST(SimdMath, RoughFunctionsAreFarWithinABf16) {
+  for (const CpuIsa isa : runnable_isas()) {
+    SCOPED_TRACE(name_of(isa));
+    EXPECT_LT(worst_relative_error(isa, Function::kRoughExp2, -126, 127), 3e-6);
+    EXPECT_LT(worst_relative_error(isa, Function::kRoughReciprocal, 1e-37f, 1e37f), 3e-7);
+    EXPECT_LT(worst_relative_error(isa, Function::kRoughSigmoid, -75, 1e38f), 1e-5);
+    const float x[] = {-200, -1e30f, -INFINITY, std::nanf("")};
+    float y[4];
+    DF_KERNEL(isa, apply)(Function::kRoughExp2, x, y, 4);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(y[i], 0) << x[i];
+    EXPECT_TRUE(std::isnan(y[3]));
+  }
 }
 
 }  // namespace
