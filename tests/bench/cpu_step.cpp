@@ -1,12 +1,13 @@
 // Times training steps of one model on random tokens: forward, backward, clipping, AdamW, as the trainer does them.
-// Between steps it measures the packed GEMM rate of the same threads. Prints one JSON object.
+// Between steps it measures the packed GEMM rate of the same threads. Under mpirun the ranks split the batch. Rank 0
+// prints one JSON object.
 #include "core/option.h"
 #include "core/option_yaml.h"
 #include "engine/gemm_peak.h"
 #include "engine/prepare.h"
 #include "engine/session.h"
 #include "engine/trainer.h"
-#include "parallel/self_communicator.h"
+#include "parallel/bootstrap.h"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -46,23 +47,29 @@ class RandomTokens final : public TokenStore {
   }
 };
 
-int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int steps, const std::string& precision,
-        int threads, const std::string& forms) {
+struct Request {
+  std::string model, precision = "bf16", forms = "auto";
+  int64_t batch = 4, sequence = 256;
+  int steps = 8, threads = 0, zero = 0;
+};
+
+int run(World& world, const Request& asked) {
+  const int64_t batch = asked.batch, sequence = asked.sequence;
   RunOptions options;
   OptionGroup keys;
   declare(keys, options);
-  OptionValue tree = parse_yaml("model: " + model_yaml, "--model");
+  OptionValue tree = parse_yaml("model: " + asked.model, "--model");
   keys.read(tree);
   options.data.sequence = sequence;
-  options.train.precision = precision;
-  options.train.threads = threads;
-  options.train.weight_forms = forms;
+  options.train.precision = asked.precision;
+  options.train.threads = asked.threads;
+  options.train.weight_forms = asked.forms;
   options.train.global_batch = batch;
-  options.train.steps = steps;
+  options.train.steps = asked.steps;
   options.optim.lr = 3e-4;
   options.model.fill_in(0, sequence, nullptr);
-  const std::unique_ptr<Communicator> comm = make_self_communicator("bench");
-  Session session(options.model, session_options(options, *comm), *comm, {});
+  Communicator& comm = world.all();
+  Session session(options.model, session_options(options, comm), comm, {});
   session.store().initialise(1);
   const int64_t vocabulary = session.model().shape().vocabulary;
   SampleOptions cut;
@@ -72,12 +79,14 @@ int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int step
       std::vector<WeightedStore>{{std::make_shared<RandomTokens>(int64_t{1} << 24, vocabulary), 1}}, cut);
   LoaderOptions loading;
   loading.global_batch = batch;
+  loading.rank = comm.rank();
+  loading.size = comm.size();
   Loader loader(source, loading);
-  Trainer trainer(session.machine(), options.train, options.optim, 0, loader);
+  Trainer trainer(session.machine(), options.train, options.optim, asked.zero, loader);
 
   const DType dtype = session.store().compute();
   std::vector<double> seconds, rates, losses;
-  for (int i = 0; i < steps; ++i) {
+  for (int i = 0; i < asked.steps; ++i) {
     const StepReport r = trainer.step();
     losses.push_back(r.loss);
     if (i < 2) continue;
@@ -101,7 +110,7 @@ int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int step
                      {"memory_mapped", session.runtime().memory().stats().reserved},
                      {"first_loss", losses.front()},
                      {"last_loss", losses.back()}};
-  std::printf("%s\n", out.dump().c_str());
+  if (comm.rank() == 0) std::printf("%s\n", out.dump().c_str());
   return 0;
 }
 
@@ -110,16 +119,15 @@ int run(const std::string& model_yaml, int64_t batch, int64_t sequence, int step
 
 int main(int argc, char** argv) {
   CLI::App app{"times training steps"};
-  std::string model, precision = "bf16", forms = "auto";
-  int64_t batch = 4, sequence = 256;
-  int steps = 8, threads = 0;
-  app.add_option("--model", model, "the recipe's model section, YAML flow style")->required();
-  app.add_option("--batch", batch);
-  app.add_option("--sequence", sequence);
-  app.add_option("--steps", steps);
-  app.add_option("--precision", precision);
-  app.add_option("--threads", threads);
-  app.add_option("--weight-forms", forms);
+  deepflow::Request asked;
+  app.add_option("--model", asked.model, "the recipe's model section, YAML flow style")->required();
+  app.add_option("--batch", asked.batch);
+  app.add_option("--sequence", asked.sequence);
+  app.add_option("--steps", asked.steps);
+  app.add_option("--precision", asked.precision);
+  app.add_option("--threads", asked.threads, "of a rank; 0: its share of the cores");
+  app.add_option("--weight-forms", asked.forms);
+  app.add_option("--zero", asked.zero);
   CLI11_PARSE(app, argc, argv);
-  return deepflow::run(model, batch, sequence, steps, precision, threads, forms);
+  return deepflow::run_world({}, [&](deepflow::World& world) { return deepflow::run(world, asked); });
 }

@@ -9,8 +9,8 @@
 //                 bf16 is 2, to bf16 1, an exponential 15 (7 for results in bf16), a division or square root 8
 // floor: the larger of the time for the bytes and of flops over the packed GEMM rate plus instructions over the rate at
 // which this machine issues vector FMAs (they share the units). The time for the bytes is the larger of all bytes over
-// the bandwidth of reading and writing and of the bytes read over the bandwidth of reading. The rates are medians of
-// measurements before every op.
+// the bandwidth of reading and writing and of the bytes read over the bandwidth of reading. The rates are
+// measured right before and behind every op.
 #include "engine/gemm_peak.h"
 #include "kernels/ops/activation.h"
 #include "kernels/ops/attention.h"
@@ -108,7 +108,8 @@ class OpsBench {
               double products = 0);  // seconds that do not belong to the op
 
   using Forward = std::function<std::vector<Var>(ForwardContext&, int slot, const std::vector<Var>& inputs)>;
-  // Forward and backward of an op whose inputs and outputs are rotated. A backward's output gradients are its own.
+  // Forward and backward of an op whose inputs and outputs are rotated. Backward alone owns what forward saved and the
+  // gradients it gets, as in a training step, and may overwrite them.
   void op(const std::string& name, const Counts& forward, const Counts& backward,
           const std::vector<std::pair<Shape, DType>>& inputs, const Forward& run);
   void attention_op(const std::string& name, int64_t heads, int64_t kv_heads);
@@ -128,12 +129,7 @@ class OpsBench {
   int64_t lanes_;
   RateProbe probe_;
   std::vector<double> reads_, bandwidths_, issues_, gemms_;
-  struct Measured {
-    std::string name;
-    Counts counts;
-    double seconds;
-  };
-  std::vector<Measured> measured_;
+  nlohmann::json ops_ = nlohmann::json::object();
   uint64_t key_ = 0;
   RowInfo info_;
 };
@@ -153,29 +149,34 @@ double OpsBench::time(int count, const std::function<Call(int)>& prepare) {
 void OpsBench::report(const std::string& name, const Counts& counts, const std::function<Call(int)>& prepare,
                       double products) {
   if (name.find(only_) == std::string::npos) return;
-  const MachineRates now = probe_.measure();
-  reads_.push_back(now.read);
-  bandwidths_.push_back(now.bandwidth);
-  issues_.push_back(now.fma_issue);
-  gemms_.push_back(measure_gemm_peak(runtime_, DType::kBF16, 0.02));
-  measured_.push_back({name, counts, time(slots(counts.bytes()), prepare) - products});
+  // Memory is shared with neighbours: the rates around the op count.
+  const MachineRates before = probe_.measure();
+  const double gemm = measure_gemm_peak(runtime_, DType::kBF16, 0.02);
+  const double seconds = time(slots(counts.bytes()), prepare) - products;
+  const MachineRates after = probe_.measure();
+  const MachineRates rates{(before.read + after.read) / 2, (before.bandwidth + after.bandwidth) / 2,
+                           (before.fma_issue + after.fma_issue) / 2};
+  reads_.push_back(rates.read);
+  bandwidths_.push_back(rates.bandwidth);
+  issues_.push_back(rates.fma_issue);
+  gemms_.push_back(gemm);
+  const double memory = std::max(counts.bytes() / rates.bandwidth, counts.read / rates.read);
+  const double arithmetic = counts.flops / gemm + counts.instructions / rates.fma_issue;
+  ops_[name] = {{"bytes", counts.bytes()},
+                {"flops", counts.flops},
+                {"instructions", counts.instructions},
+                {"memory", memory},
+                {"arithmetic", arithmetic},
+                {"seconds", seconds},
+                {"ratio", seconds / std::max(memory, arithmetic)}};
 }
 
 nlohmann::json OpsBench::result() const {
-  const double read = median(reads_), bandwidth = median(bandwidths_), issue = median(issues_), gemm = median(gemms_);
-  nlohmann::json ops = nlohmann::json::object();
-  for (const Measured& m : measured_) {
-    const double memory = std::max(m.counts.bytes() / bandwidth, m.counts.read / read);
-    const double arithmetic = m.counts.flops / gemm + m.counts.instructions / issue;
-    ops[m.name] = {{"bytes", m.counts.bytes()},
-                   {"flops", m.counts.flops},
-                   {"instructions", m.counts.instructions},
-                   {"memory", memory},
-                   {"arithmetic", arithmetic},
-                   {"seconds", m.seconds},
-                   {"ratio", m.seconds / std::max(memory, arithmetic)}};
-  }
-  return {{"read", read}, {"bandwidth", bandwidth}, {"fma_issue", issue}, {"gemm", gemm}, {"ops", ops}};
+  return {{"read", median(reads_)},
+          {"bandwidth", median(bandwidths_)},
+          {"fma_issue", median(issues_)},
+          {"gemm", median(gemms_)},
+          {"ops", ops_}};
 }
 
 void OpsBench::op(const std::string& name, const Counts& forward, const Counts& backward,
@@ -186,7 +187,7 @@ void OpsBench::op(const std::string& name, const Counts& forward, const Counts& 
     for (const auto& [shape, dtype] : inputs) slot.push_back(normal(shape, dtype));
   const auto vars = [&](int slot, Tape* tape) {
     std::vector<Var> result;
-    for (const Tensor& t : tensors[static_cast<size_t>(slot)]) result.push_back(tape ? tape->leaf(t) : Var{t});
+    for (const Tensor& t : tensors[static_cast<size_t>(slot)]) result.push_back(tape ? tape->leaf(clone(t)) : Var{t});
     return result;
   };
   std::vector<std::vector<Var>> results(static_cast<size_t>(count));
@@ -220,7 +221,7 @@ void OpsBench::attention_op(const std::string& name, int64_t heads, int64_t kv_h
   const auto all = static_cast<double>((heads + 2 * kv_heads) * kHeadDim);
   const double area = static_cast<double>(heads) * m * static_cast<double>(info_.sequence + 1) / 2;
   op(name, counts(m * all * 2, 0, m * width * 2, 4 * kHeadDim * area, 11 * vectors(area)),
-     counts(m * (all + 2 * width) * 2, 0, m * all * 2, 10 * kHeadDim * area, 14 * vectors(area)),
+     counts(m * 2 * width * 2, m * all * 2, 0, 10 * kHeadDim * area, 14 * vectors(area)),
      {{{kRows, (heads + 2 * kv_heads) * kHeadDim}, DType::kBF16}},
      [shape](ForwardContext& context, int, const std::vector<Var>& in) {
        return std::vector<Var>{attention(context, in[0], shape)};
