@@ -100,7 +100,11 @@ void differentiate(const T* kind, const BackwardScratch<E>& s, int64_t key, int6
   const F32 lane = load(lane_index), factor = splat(scale), exponent = splat(scale * exponent_unit(kind));
   for (int64_t c = 0; c < keys; ++c) {
     const F32 column = splat(static_cast<float>(key + c));
-    for (int64_t r = 0; r < rows; r += kLanes) {
+    const int64_t first_row = row == key ? c / kStrip * kStrip : 0;
+    // The product that gives dq reads pairs of strips.
+    for (int64_t r = first_row / (2 * kStrip) * 2 * kStrip; r < first_row; r += kLanes)
+      store(s.d_scores + c * kBlock + r, zero());
+    for (int64_t r = first_row; r < rows; r += kLanes) {
       const int64_t at = c * kBlock + r;
       F32 w = weight_of(kind, load(s.scores + at), exponent, load(s.lse + row + r));
       if (masked) {
@@ -156,14 +160,31 @@ void attend_back(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_
   for (int64_t row = key; row < a.q_rows; row += kBlock) {
     const int64_t block = row / kBlock, rows = round_up(smaller(kBlock, a.q_rows - row), 16);
     if (key + kBlock <= s.lowest[block]) continue;
-    const E *q_t = s.queries_t + row * padded, *d_t = s.d_out_t + row * padded;
-    multiply<false>(s.scores, kBlock, s.keys, padded, q_t, kBlock, keys, rows, a.head_dim);
-    multiply<false>(s.d_weights, kBlock, s.values, padded, d_t, kBlock, keys, rows, a.head_dim);
-    differentiate(a.q, s, key, keys, row, rows, row == key || s.highest[block] > key, a.scale);
-    multiply<true>(dv, padded, s.weights, kBlock, s.d_out + row * padded, padded, keys, cols, rows);
-    multiply<true>(dk, padded, s.d_scores, kBlock, s.queries + row * padded, padded, keys, cols, rows);
+    // On the diagonal, keys from c on are seen by queries from c on.
+    const bool diagonal = row == key;
+    const int64_t strip = diagonal ? kStrip : keys;
+    for (int64_t c = 0; c < keys; c += strip) {
+      const int64_t r = diagonal ? c : 0, at = c * kBlock + r, operand = r * kGroup<E>;
+      const E *q_t = s.queries_t + row * padded, *d_t = s.d_out_t + row * padded;
+      multiply<false>(s.scores + at, kBlock, s.keys + c * padded, padded, q_t + operand, kBlock, strip, rows - r,
+                      a.head_dim);
+      multiply<false>(s.d_weights + at, kBlock, s.values + c * padded, padded, d_t + operand, kBlock, strip, rows - r,
+                      a.head_dim);
+    }
+    differentiate(a.q, s, key, keys, row, rows, diagonal || s.highest[block] > key, a.scale);
+    for (int64_t c = 0; c < keys; c += strip) {
+      const int64_t r = diagonal ? c : 0, at = c * kBlock + r;
+      const E *d_out = s.d_out + (row + r) * padded, *queries = s.queries + (row + r) * padded;
+      multiply<true>(dv + c * padded, padded, s.weights + at, kBlock, d_out, padded, strip, cols, rows - r);
+      multiply<true>(dk + c * padded, padded, s.d_scores + at, kBlock, queries, padded, strip, cols, rows - r);
+    }
     pair_rows(s.d_scores, kBlock, keys, rows, s.pairs, kBlock);
-    multiply<true>(dq + row * padded, kBlock, s.keys_t, kBlock, s.pairs, kBlock, cols, rows, keys);
+    const int64_t columns = diagonal ? 2 * kStrip : rows;
+    for (int64_t r = 0; r < rows; r += columns) {
+      const int64_t width = smaller(columns, rows - r), summed = diagonal ? smaller(keys, r + width) : keys;
+      multiply<true>(dq + row * padded + r, kBlock, s.keys_t, kBlock, s.pairs + r * kGroup<E>, kBlock, cols, width,
+                     summed);
+    }
   }
 }
 

@@ -39,6 +39,9 @@ struct Step {
   const int64_t* first;  // [rows]: first key of every row, as a column of this block
   int64_t diagonal;      // last key of row 0, as a column of this block
   bool masked;
+
+  // Keys that the strip of rows with row r sees at most.
+  int64_t seen(int64_t r) const { return smaller(keys, round_up(diagonal + r / kStrip * kStrip + kStrip, kStrip)); }
 };
 
 // Raises the rows' maxima to those of this block; correction = exp(old - new).
@@ -49,17 +52,18 @@ void raise_maxima(const ForwardScratch<E>& s, const Step& step, float scale) {
   const F32 lane = load(lane_index);
   for (int64_t r = 0; r < step.rows; ++r) {
     float* row = s.scores + r * kBlock;
+    const int64_t keys = step.seen(r);
     F32 top = splat(kMasked);
     if (step.masked) {
       const F32 first = splat(static_cast<float>(step.first[r])), last = splat(static_cast<float>(step.diagonal + r));
-      for (int64_t c = 0; c < step.keys; c += kLanes) {
+      for (int64_t c = 0; c < keys; c += kLanes) {
         const F32 column = lane + splat(static_cast<float>(c));
         const F32 x = select((column >= first) & (column <= last), load(row + c), splat(kMasked));
         store(row + c, x);
         top = max(top, x);
       }
     } else {
-      for (int64_t c = 0; c < step.keys; c += kLanes) top = max(top, load(row + c));
+      for (int64_t c = 0; c < keys; c += kLanes) top = max(top, load(row + c));
     }
     block_maximum[r] = reduce_max(top);
   }
@@ -78,7 +82,8 @@ void weigh(const T* kind, const ForwardScratch<E>& s, const Step& step, int64_t 
   for (int64_t r = 0; r < step.rows; ++r) {
     const F32 maximum = splat(s.maximum[r] * base), correction = splat(s.correction[r]);
     F32 sum = load(s.sums + r * kLanes) * correction;
-    for (int64_t c = 0; c < step.keys; c += kLanes) {
+    const int64_t keys = step.seen(r);
+    for (int64_t c = 0; c < keys; c += kLanes) {
       const F32 w = weight_of(kind, load(s.scores + r * kBlock + c), factor, maximum);
       store(s.weights + r * kBlock + c, w);
       sum = sum + w;
@@ -133,11 +138,15 @@ void attend(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head
     int64_t column[kBlock];
     for (int64_t r = 0; r < padded_rows; ++r) column[r] = first[r] - key;
     const Step step{padded_rows, keys, column, past + row - key, highest > key || key + keys - 1 > past + row};
-    multiply<false>(s.scores, kBlock, s.queries, padded, s.keys + key * padded, kBlock, padded_rows, keys, a.head_dim);
+    const int64_t strip = step.seen(0) < keys ? kStrip : padded_rows;
+    for (int64_t r = 0; r < padded_rows; r += strip)
+      multiply<false>(s.scores + r * kBlock, kBlock, s.queries + r * padded, padded, s.keys + key * padded, kBlock,
+                      strip, step.seen(r), a.head_dim);
     raise_maxima(s, step, a.scale);
     weigh(a.q, s, step, padded, a.scale);
-    multiply<true>(s.out, padded, s.weights, kBlock, s.values + key * padded, padded, padded_rows,
-                   round_up(a.head_dim, 16), keys);
+    for (int64_t r = 0; r < padded_rows; r += strip)
+      multiply<true>(s.out + r * padded, padded, s.weights + r * kBlock, kBlock, s.values + key * padded, padded, strip,
+                     round_up(a.head_dim, 16), step.seen(r));
   }
   write_rows(a, s, head, row, rows, padded);
 }

@@ -12,6 +12,7 @@
 namespace deepflow::cpu::DF_ISA {
 
 constexpr int64_t kBlock = 64;
+constexpr int64_t kStrip = 16;  // blocks on the diagonal are cut in strips, to leave out what is masked
 
 template <class E>
 constexpr int64_t kGroup = static_cast<int64_t>(sizeof(float) / sizeof(E));
@@ -88,7 +89,10 @@ void multiply(float* c, int64_t ldc, const E* a, int64_t lda, const E* b, int64_
   int64_t j = 0;
   for (; j + kWide * kLanes <= cols; j += kWide * kLanes)
     multiply_columns<kWide, kAdd>(c + j, ldc, a, lda, b + j * kGroup<E>, ldb, rows, k);
-  for (; j < cols; j += kLanes) multiply_columns<1, kAdd>(c + j, ldc, a, lda, b + j * kGroup<E>, ldb, rows, k);
+  const int64_t vectors = (cols - j) / kLanes;
+  if (vectors == 1) multiply_columns<1, kAdd>(c + j, ldc, a, lda, b + j * kGroup<E>, ldb, rows, k);
+  if (kWide == 4 && vectors == 2) multiply_columns<2, kAdd>(c + j, ldc, a, lda, b + j * kGroup<E>, ldb, rows, k);
+  if (kWide == 4 && vectors == 3) multiply_columns<3, kAdd>(c + j, ldc, a, lda, b + j * kGroup<E>, ldb, rows, k);
 }
 
 // Rows of one head lie a whole row of the model apart, every one a cache miss: asks for row `r` some rows early.

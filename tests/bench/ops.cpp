@@ -258,6 +258,14 @@ void OpsBench::linear_ops(const std::string& name, int64_t in, int64_t out) {
     packs.push_back(&store_.add(fmt::format("{}.{}", name, slot), {out, in}, Role::kMatrix));
     x.push_back(normal({kRows, in}, DType::kBF16));
   }
+  for (const Form form : {Form::kForward, Form::kInputGrad})
+    report(fmt::format("pack {} {}", name, form == Form::kForward ? "forward" : "dx"),
+           counts(i * o * 4, 0, i * o * 2, 0, vectors(2 * i * o)), [&, form](int slot) -> Call {
+             return [&, form, pack = packs[static_cast<size_t>(slot) % packs.size()]] {
+               Tensor packed = store_.acquire(*pack, form, *stream_);
+               pack_weight(runtime_, store_.acquire(*pack, Form::kMaster, *stream_), DType::kBF16, form, packed);
+             };
+           });
   std::vector<Var> results(static_cast<size_t>(count));
   report(name, forward, [&](int slot) -> Call {
     return [&, at = static_cast<size_t>(slot)] {
