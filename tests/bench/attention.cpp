@@ -41,7 +41,8 @@ nlohmann::json measure(const RuntimeOptions& options, int64_t batch, int64_t seq
   std::vector<double> total, forward;
   for (int i = -1; i < repeats; ++i) {
     Tape tape;
-    ForwardContext context{runtime, *stream, store, &tape, DType::kBF16, true};
+    ForwardContext context{runtime, *stream, store, &tape, DType::kBF16};
+    context.training = true;
     context.rows = info;
     const Var leaf = tape.leaf(qkv);
     const double begin = seconds_now();

@@ -21,6 +21,7 @@
 #include "kernels/ops/norm.h"
 #include "kernels/ops/optimizer_update.h"
 #include "kernels/ops/rope.h"
+#include "optim/optimizer.h"
 #include "tests/bench/bench_store.h"
 #include "tests/bench/machine_rates.h"
 
@@ -96,7 +97,8 @@ class OpsBench {
     return info;
   }
   ForwardContext forward_context(Tape* tape) {
-    ForwardContext context{runtime_, *stream_, store_, tape, DType::kBF16, true};
+    ForwardContext context{runtime_, *stream_, store_, tape, DType::kBF16};
+    context.training = true;
     context.rows = info_;
     return context;
   }
@@ -419,6 +421,29 @@ void OpsBench::optimizers() {
   int64_t step = 0;
   report("adamw", counts(n * 4, n * 12, 0, 0, 25 * vectors(n)), [&](int) -> Call {
     return [&] { adamw_update(runtime_, {1e-5, 0.9, 0.95, 1e-8, 0.1, ++step, 1}, t[0], t[1], t[2], t[3]); };
+  });
+  // As a step does it: over parameters, both packed forms written past the caches.
+  ParameterRegistry registry;
+  for (int i = 0; i < 12; ++i) {
+    ParameterSpec spec;
+    spec.name = fmt::format("w{}", i);
+    spec.shape = {768, 768};
+    spec.init = Initialiser::normal(0.02f);
+    registry.add(spec);
+  }
+  registry.freeze({});
+  ResidentStore store(runtime_, registry, DType::kBF16);
+  store.initialise(1);
+  store.begin_step(1, nullptr);
+  for (Pack& pack : registry.packs()) {
+    Tensor gradient = store.gradient(pack).value;
+    fill(runtime_, gradient, 0.01f);
+    for (const Form form : {Form::kForward, Form::kInputGrad}) store.acquire(pack, form, *stream_);
+  }
+  const ShardMap shards(store.buckets(), 1, UpdateUnit::kRow);
+  const auto optimizer = find_optimizer("adamw").make({}, {runtime_, store, shards.pieces(0)});
+  report("adamw and both packed forms", Counts{n * 16, n * 16, 0, 30 * vectors(n)}, [&](int) -> Call {
+    return [&] { optimizer->update({++step, 1e-5, 1}); };
   });
   report("sgd with momentum", counts(n * 4, n * 8, 0, 0, 4 * vectors(n)), [&](int) -> Call {
     return [&] { sgd_update(runtime_, {1e-5, 0.9, 0, false, false, 1}, t[0], t[1], t[3]); };

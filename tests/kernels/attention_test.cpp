@@ -290,8 +290,8 @@ TEST(KeyValueCache, RepeatedSequencesHoldWhatTheOneHeld) {
   OpBench bench;
   KeyValueCache one(bench.runtime, 2, 1, 3, 2, 4, DType::kF32);
   for (const int layer : {0, 1}) {
-    one.keys(layer) = bench.normal("k" + std::to_string(layer), {1, 2, 3, 4}, DType::kF32);
-    one.values(layer) = bench.normal("v" + std::to_string(layer), {1, 2, 3, 4}, DType::kF32);
+    one.keys(layer) = bench.normal(fmt::format("k{}", layer), {1, 2, 3, 4}, DType::kF32);
+    one.values(layer) = bench.normal(fmt::format("v{}", layer), {1, 2, 3, 4}, DType::kF32);
   }
   one.advance(2);
   KeyValueCache many = one.repeated(bench.runtime, 3, 5);
