@@ -71,6 +71,7 @@ def measure(build, name, steps, rounds, with_f32):
         "ratio": best[False]["ratio"],
         "ratio_tuned": best[True]["ratio"],
         "gemm_share": tools.median([r["gemm_share"] for r in mine]),
+        "peak_share": tools.median([r["peak_share"] for r in mine]),
         "gemm_gflops": tools.median([r["gemm_gflops"] for r in mine]),
         "rss_ratio": tools.median([r["rss"] for r in mine]) / best[False]["rss"],
     }
