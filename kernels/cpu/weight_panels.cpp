@@ -1,6 +1,6 @@
 #include "kernels/cpu/weight_panels.h"
 
-#include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/simd_transpose.h"
 
 namespace deepflow::cpu::DF_ISA {
 

@@ -5,8 +5,8 @@
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/few_rows.h"
 #include "kernels/ops/gemm_cache.h"
-#include "kernels/ops/weight_panels.h"
 #include "kernels/ops/int8_matmul.h"
+#include "kernels/ops/weight_panels.h"
 
 namespace deepflow {
 namespace {
