@@ -102,6 +102,14 @@ void ResidentStore::derive(Pack& pack, Form form, DerivedForm& derived) {
           {static_cast<int64_t>(packed_weight_bytes(runtime_, compute_, pack.physical_rows, pack.cols, form))},
           DType::kU8);
   }
+  if (form == Form::kForward || form == Form::kInputGrad) {
+    // One pass over the master serves both.
+    if (const WeightPanels both = panels(pack); both.forward && both.input_grad) {
+      write_panels(runtime_, source, both);
+      for (const Form f : {Form::kForward, Form::kInputGrad}) forms_.at({pack.id, f}).version = pack.version;
+      return;
+    }
+  }
   if (form == Form::kRowMajor)
     copy(runtime_, source, derived.value);
   else

@@ -92,15 +92,6 @@ bool is_int8(Form form) { return form == Form::kForwardInt8 || form == Form::kIn
 // What the packed bytes hold.
 DType packed_dtype(const GemmCache& cache, DType dtype) { return cache.has_bf16() ? dtype : DType::kF32; }
 
-void write_all_panels(Runtime& runtime, const Tensor& master, Form form, Tensor& packed) {
-  WeightPanels panels{master.rows(), master.cols()};
-  (form == Form::kForward ? panels.forward : panels.input_grad) = static_cast<BF16*>(packed.raw());
-  const float* values = master.data<float>();
-  runtime.pool().parallel_for(panels.out, kPanelBlock, [&](int64_t begin, int64_t end) {
-    write_panels(runtime, values, panels, begin, end - begin, 0, panels.in);
-  });
-}
-
 }  // namespace
 
 void matmul(Runtime& runtime, const Tensor& a, const Tensor& b, Tensor& c, const MatmulOptions& options) {
@@ -133,7 +124,9 @@ void pack_weight(Runtime& runtime, const Tensor& master, DType dtype, Form form,
   DF_ASSERT(packed.num_bytes() == packed_weight_bytes(runtime, dtype, out, in, form), "{}", packed.shape().to_string());
   DF_ASSERT(master.is_contiguous() && master.dtype() == DType::kF32);
   if (lies_in_panels(runtime, dtype, out, in, form)) {
-    write_all_panels(runtime, master, form, packed);
+    WeightPanels panels{out, in};
+    (form == Form::kForward ? panels.forward : panels.input_grad) = static_cast<BF16*>(packed.raw());
+    write_panels(runtime, master, panels);
     return;
   }
   GemmCache& cache = GemmCache::of(runtime);

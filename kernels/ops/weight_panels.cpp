@@ -28,4 +28,13 @@ void write_panels(const Runtime& runtime, const float* master, const WeightPanel
                   p.input_grad ? p.input_grad + c * p.out + r * kPanelBlock : nullptr);
 }
 
+void write_panels(Runtime& runtime, const Tensor& master, const WeightPanels& p) {
+  DF_ASSERT(master.rows() == p.out && master.cols() == p.in && master.is_contiguous(), "{} for [{}, {}]",
+            master.shape().to_string(), p.out, p.in);
+  const float* values = master.data<float>();
+  runtime.pool().parallel_for(p.out, kPanelBlock, [&](int64_t begin, int64_t end) {
+    write_panels(runtime, values, p, begin, end - begin, 0, p.in);
+  });
+}
+
 }  // namespace deepflow
