@@ -167,7 +167,10 @@ void matmul_weight_grad(Runtime& runtime, const Tensor& dy, const Tensor& x, Gra
   }
   const auto bytes = static_cast<int64_t>(cache.packed_bytes(x.dtype(), rows, in));
   const Tensor packed = Tensor::empty(runtime.memory(), {bytes}, DType::kU8);
-  cache.pack(runtime, x.dtype(), rows, in, x.raw(), x.dtype(), x.ld(), false, packed.raw());
+  if (operand_lies_in_panels(runtime, rows, in))
+    write_operand_panels(runtime, x, static_cast<BF16*>(packed.raw()));
+  else
+    cache.pack(runtime, x.dtype(), rows, in, x.raw(), x.dtype(), x.ld(), false, packed.raw());
   GemmShape shape;
   shape.m = dy.cols();
   shape.n = in;

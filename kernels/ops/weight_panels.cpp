@@ -8,12 +8,25 @@
 
 namespace deepflow {
 
+bool operand_lies_in_panels(Runtime& runtime, int64_t rows, int64_t cols) {
+  if (rows % 32 != 0 || cols % kPanelBlock != 0) return false;  // oneDNN pads k to 32
+  GemmCache& cache = GemmCache::of(runtime);
+  return cache.has_bf16() &&
+         cache.panel_bytes(DType::kBF16, rows, cols) == rows * kPanelBlock * static_cast<int64_t>(sizeof(BF16));
+}
+
+void write_operand_panels(Runtime& runtime, const Tensor& x, BF16* panels) {
+  auto* write_pair = DF_KERNEL(runtime.isa(), write_row_pair);
+  const BF16* p = x.data<BF16>();
+  runtime.pool().parallel_for(x.rows() / 2, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t pair = begin; pair < end; ++pair)
+      write_pair(p + 2 * pair * x.ld(), x.ld(), x.cols(), panels + pair * 2 * kPanelBlock, x.rows() * kPanelBlock);
+  });
+}
+
 bool lies_in_panels(Runtime& runtime, DType dtype, int64_t out, int64_t in, Form form) {
   if (dtype != DType::kBF16 || out % kPanelBlock != 0 || in % kPanelBlock != 0) return false;
-  GemmCache& cache = GemmCache::of(runtime);
-  if (!cache.has_bf16()) return false;
-  const int64_t k = form == Form::kForward ? in : out, n = form == Form::kForward ? out : in;
-  return cache.panel_bytes(dtype, k, n) == k * kPanelBlock * static_cast<int64_t>(sizeof(BF16));
+  return form == Form::kForward ? operand_lies_in_panels(runtime, in, out) : operand_lies_in_panels(runtime, out, in);
 }
 
 void write_panels(const Runtime& runtime, const float* master, const WeightPanels& p, int64_t row, int64_t rows,

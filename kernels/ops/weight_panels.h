@@ -27,6 +27,10 @@ bool lies_in_panels(Runtime& runtime, DType dtype, int64_t out, int64_t in, Form
 // same bits as pack_weight. row, col, cols: multiples of kPanelBlock; a last block of fewer rows is filled with zeros.
 void write_panels(const Runtime& runtime, const float* master, const WeightPanels& panels, int64_t row, int64_t rows,
                   int64_t col, int64_t cols);
+// A bf16 matrix x [rows, cols], any ld, as the second operand B = x of a product, in panels: the first writes what the
+// second says is right for these extents. Rows even, cols a multiple of kPanelBlock.
+void write_operand_panels(Runtime& runtime, const Tensor& x, BF16* panels);
+bool operand_lies_in_panels(Runtime& runtime, int64_t rows, int64_t cols);
 // All of the master, on all threads.
 void write_panels(Runtime& runtime, const Tensor& master, const WeightPanels& panels);
 

@@ -64,6 +64,26 @@ TEST(WeightPanels, AreTheBytesOfThePackedFormsWhereverTheyClaimToBe) {
   EXPECT_EQ(checked > 0, bench.runtime.isa() == CpuIsa::kAvx512Bf16);
 }
 
+TEST(OperandPanels, AreTheBytesOfOneDnnsOwnReorderForAnyRowStride) {
+  for (const CpuIsa isa : runnable_isas()) {
+    OpBench bench(DType::kBF16, {.cpu_isa = isa});
+    for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{64, 64}, {96, 192}, {1024, 768}}) {
+      const Tensor wide = bench.normal("x", {rows, cols + 40}, DType::kBF16), x = wide.column_range(8, 8 + cols);
+      Tensor mine = bench.empty({rows * cols}, DType::kBF16);
+      write_operand_panels(bench.runtime, x, mine.data<BF16>());
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < cols; ++c)
+          ASSERT_EQ(at(mine, rows, r, c).bits, x.data<BF16>()[r * x.ld() + c].bits) << name_of(isa) << r << " " << c;
+      if (!operand_lies_in_panels(bench.runtime, rows, cols)) continue;
+      Tensor packed = bench.empty({rows * cols * 2}, DType::kU8);
+      GemmCache::of(bench.runtime)
+          .pack(bench.runtime, DType::kBF16, rows, cols, x.raw(), DType::kBF16, x.ld(), false, packed.raw());
+      EXPECT_EQ(std::memcmp(mine.raw(), packed.raw(), packed.num_bytes()), 0) << rows << " " << cols;
+    }
+    EXPECT_FALSE(operand_lies_in_panels(bench.runtime, 63, 64));
+  }
+}
+
 TEST(WeightPanels, AreNotClaimedForPaddedExtentsOrOtherDtypes) {
   OpBench bench(DType::kBF16);
   for (const Form form : {Form::kForward, Form::kInputGrad}) {
