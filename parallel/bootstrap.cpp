@@ -140,7 +140,8 @@ void World::record_spans(Trace* trace) {
 std::string World::flight_report() const { return mpi_ ? mpi_->flight_report() : std::string(); }
 
 void World::fail(const std::string& message, int exit_code) {
-  if (rank() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(200 + 20 * std::min(rank(), 40)));
+  // Time for a lower rank that fails as well to speak and to end the job, which takes a while on a loaded machine.
+  if (rank() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(600 + 20 * std::min(rank(), 40)));
   const std::string who = size() > 1 ? fmt::format("rank {}: ", rank()) : std::string();
   std::fprintf(stderr, "deepflow: %s%s\n", who.c_str(), message.c_str());
   std::fflush(stderr);
