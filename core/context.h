@@ -47,7 +47,7 @@ struct ForwardContext {
   int64_t step = 0;
   RowInfo rows = {};
   StatisticsSink* statistics = nullptr;
-  class KeyValueCache* cache = nullptr;  // generation only (models/key_value_cache.h)
+  class KeyValueCache* cache = nullptr;  // generation only (kernels/ops/attention.h)
 
   Tensor empty(const Shape& shape, DType dtype) const { return Tensor::empty(runtime.memory(), shape, dtype); }
   RandomSite random(std::string_view site) const { return random_site(seed, site, static_cast<uint64_t>(step)); }
