@@ -3,6 +3,7 @@
 #include "core/context.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/matmul.h"
+#include "tests/kernels/single_pack.h"
 
 #include <algorithm>
 #include <chrono>
@@ -21,17 +22,8 @@ class BenchStore final : public ParameterStore {
   BenchStore(Runtime& runtime, DType compute) : runtime_(runtime), compute_(compute) {}
 
   Pack& add(const std::string& name, const Shape& shape, Role role) {
-    Parameter& parameter = parameters_.emplace_back();
-    parameter.spec.name = name;
-    parameter.spec.shape = parameter.local_shape = shape;
-    parameter.spec.role = role;
     Pack& pack = packs_.emplace_back();
-    parameter.pack = &pack;
-    pack.name = name;
-    pack.members = {&parameter};
-    pack.rows = pack.physical_rows = shape.rows();
-    if (role == Role::kEmbedding || role == Role::kHead) pack.physical_rows = (pack.rows + 63) / 64 * 64;
-    pack.cols = shape.cols();
+    testing::make_single_pack(parameters_.emplace_back(), pack, name, shape, role);
     Entry& e = entries_[&pack];
     for (Tensor* t : {&e.master, &e.gradient}) {
       *t = Tensor::empty(runtime_.memory(), {pack.physical_rows, pack.cols}, DType::kF32);

@@ -10,20 +10,10 @@ namespace {
 using cpu::kFewRows;
 using cpu::kPanelColumns;
 
-struct Case {
-  CpuIsa isa;
-  DType dtype;
-};
-std::vector<Case> all_cases() {
-  std::vector<Case> cases;
-  for (const CpuIsa isa : runnable_isas())
-    for (const DType dtype : {DType::kF32, DType::kBF16}) cases.push_back({isa, dtype});
-  return cases;
-}
-void PrintTo(const Case& c, std::ostream* os) { *os << name_of(c.isa) << " " << name_of(c.dtype); }
+using Case = IsaAndDtype;
 
 class FewRows : public ::testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(All, FewRows, ::testing::ValuesIn(all_cases()), [](const auto& c) {
+INSTANTIATE_TEST_SUITE_P(All, FewRows, ::testing::ValuesIn(every_isa_and_dtype()), [](const auto& c) {
   return std::string(name_of(c.param.isa)) + "_" + name_of(c.param.dtype);
 });
 

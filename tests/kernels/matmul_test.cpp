@@ -28,22 +28,11 @@ std::vector<double> reference(const Tensor& a, const Tensor& b, const Extents& e
 // Rounding of the result to its dtype is the largest error there may be.
 double tolerance(DType c) { return c == DType::kBF16 ? 4e-3 : 1e-6; }
 
-struct Case {
-  CpuIsa isa;
-  DType dtype;
-};
-std::vector<Case> all_cases() {
-  std::vector<Case> cases;
-  for (const CpuIsa isa : runnable_isas())
-    for (const DType dtype : {DType::kF32, DType::kBF16}) cases.push_back({isa, dtype});
-  return cases;
-}
+using Case = IsaAndDtype;
 OpBench bench_of(const Case& c, int threads = 2) { return OpBench(c.dtype, {.threads = threads, .cpu_isa = c.isa}); }
 
-void PrintTo(const Case& c, std::ostream* os) { *os << name_of(c.isa) << " " << name_of(c.dtype); }
-
 class Matmul : public ::testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(All, Matmul, ::testing::ValuesIn(all_cases()), [](const auto& c) {
+INSTANTIATE_TEST_SUITE_P(All, Matmul, ::testing::ValuesIn(every_isa_and_dtype()), [](const auto& c) {
   return std::string(name_of(c.param.isa)) + "_" + name_of(c.param.dtype);
 });
 

@@ -3,6 +3,7 @@
 #include "core/context.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/matmul.h"
+#include "tests/kernels/single_pack.h"
 
 #include <gtest/gtest.h>
 
@@ -21,20 +22,11 @@ class TestStore final : public ParameterStore {
  public:
   TestStore(Runtime& runtime, DType compute) : runtime_(runtime), compute_(compute) {}
 
-  // A pack of one parameter, [rows, cols] or a vector; embeddings and heads have physical rows padded to 64, zero.
+  // tests/kernels/single_pack.h; the padding is zero.
   Pack& add(const std::string& name, const Shape& shape, Role role) {
-    Parameter& parameter = parameters_.emplace_back();
-    parameter.spec.name = name;
-    parameter.spec.shape = parameter.local_shape = shape;
-    parameter.spec.role = role;
     Pack& pack = packs_.emplace_back();
-    parameter.pack = &pack;
+    make_single_pack(parameters_.emplace_back(), pack, name, shape, role);
     pack.id = static_cast<int>(packs_.size()) - 1;
-    pack.name = name;
-    pack.members = {&parameter};
-    pack.rows = pack.physical_rows = shape.rows();
-    if (role == Role::kEmbedding || role == Role::kHead) pack.physical_rows = (pack.rows + 63) / 64 * 64;
-    pack.cols = shape.cols();
     Entry& e = entries_[&pack];
     e.master = Tensor::empty(runtime_.memory(), {pack.physical_rows, pack.cols}, DType::kF32);
     e.gradient = Tensor::empty(runtime_.memory(), {pack.physical_rows, pack.cols}, DType::kF32);
@@ -192,5 +184,18 @@ inline std::vector<CpuIsa> runnable_isas() {
     if (isa <= best_isa(detect_cpu())) isas.push_back(isa);
   return isas;
 }
+
+// What an op of f32 and bf16 is tested with.
+struct IsaAndDtype {
+  CpuIsa isa;
+  DType dtype;
+};
+inline std::vector<IsaAndDtype> every_isa_and_dtype() {
+  std::vector<IsaAndDtype> cases;
+  for (const CpuIsa isa : runnable_isas())
+    for (const DType dtype : {DType::kF32, DType::kBF16}) cases.push_back({isa, dtype});
+  return cases;
+}
+inline void PrintTo(const IsaAndDtype& c, std::ostream* os) { *os << name_of(c.isa) << " " << name_of(c.dtype); }
 
 }  // namespace deepflow::testing

@@ -65,6 +65,7 @@ TEST(WeightPanels, AreTheBytesOfThePackedFormsWhereverTheyClaimToBe) {
   if (!bench.runtime.cpu().amx_bf16) {
     EXPECT_EQ(checked > 0, bench.runtime.isa() == CpuIsa::kAvx512Bf16);
   }
+  if (checked == 0) GTEST_SKIP() << "oneDNN asks for no panels on this CPU";
 }
 
 TEST(OperandPanels, AreTheBytesOfOneDnnsOwnReorderForAnyRowStride) {
