@@ -16,15 +16,23 @@
 
 namespace deepflow {
 
+// Rows [first, first + count) of a whole sequence.
+struct RowSpan {
+  int64_t first, count;
+};
+
 // Rows of a forward pass: token-major, sequence after sequence. All of it describes the rows, never the ranks.
 struct RowInfo {
-  int64_t batch = 0;      // sequences
-  int64_t sequence = 0;   // rows per sequence; batch * sequence rows in all
-  Tensor positions;       // i32 [rows]: position for RoPE and learned positions
-  Tensor document_start;  // i32 [rows]: first row, within the same sequence, that this row may attend to.
-                          // Undefined: the whole sequence is one document
-  Tensor row_ids;         // i64 [rows]: global token id (sample * sequence length + t), the key of dropout masks
+  int64_t batch = 0;           // sequences
+  int64_t sequence = 0;        // rows per sequence that are here; batch * sequence rows in all
+  std::vector<RowSpan> spans;  // which rows of every whole sequence they are, ascending; empty: all of them
+  Tensor positions;            // i32 [rows]: position for RoPE and learned positions
+  Tensor document_start;       // i32 [rows]: first row of the same whole sequence that this row may attend to.
+                               // Undefined: the whole sequence is one document
+  Tensor row_ids;              // i64 [rows]: global token id (sample * sequence length + t), the key of dropout masks
+  Tensor residual_ids;         // of the rows of the residual stream that are here; undefined: all, row_ids
   int64_t rows() const { return batch * sequence; }
+  const Tensor& residual_row_ids() const { return residual_ids.defined() ? residual_ids : row_ids; }
 };
 
 // Numbers that the products of `linear` multiply, forward and for the input gradient.

@@ -17,6 +17,31 @@ int64_t Box::num_elements() const {
   return n;
 }
 
+namespace {
+
+struct Range {
+  int64_t first, count;
+};
+
+// The part of the split dim that the place `index` of `ranks` holds, in units.
+Range units_of(const ParameterSpec& spec, const Split& split, int64_t index, int64_t ranks) {
+  const int64_t extent = spec.shape[split.dim];
+  if (!split.even) {
+    if (split.units < ranks || extent % split.units != 0)
+      throw ConfigError("{}: {} rows cannot be dealt over {} ranks", spec.name, split.units, ranks);
+    const int64_t first = split.units * index / ranks;
+    return {first, split.units * (index + 1) / ranks - first};
+  }
+  const int64_t small = std::min(split.units, ranks), large = std::max(split.units, ranks);
+  if (large % small != 0 || extent % split.units != 0)
+    throw ConfigError("{}: {} units of dim {} (extent {}) cannot be dealt over {} ranks", spec.name, split.units,
+                      split.dim, extent, ranks);
+  const int64_t first = split.units >= ranks ? index * (split.units / ranks) : index / (ranks / split.units);
+  return {first, std::max<int64_t>(1, split.units / ranks)};
+}
+
+}  // namespace
+
 std::vector<Box> local_boxes(const ParameterSpec& spec, const MeshCoord& coord) {
   Box box;
   for (const int64_t extent : spec.shape) {
@@ -31,19 +56,17 @@ std::vector<Box> local_boxes(const ParameterSpec& spec, const MeshCoord& coord) 
       index = index * axis->size + axis->index;
       ranks *= axis->size;
     }
-    const int64_t extent = spec.shape[split.dim];
-    const int64_t small = std::min(split.units, ranks), large = std::max(split.units, ranks);
-    if (large % small != 0 || extent % split.units != 0)
-      throw ConfigError("{}: {} units of dim {} (extent {}) cannot be dealt over {} ranks", spec.name, split.units,
-                        split.dim, extent, ranks);
-    const int64_t unit = extent / split.units;
-    const int64_t first = split.units >= ranks ? index * (split.units / ranks) : index / (ranks / split.units);
-    const int64_t count = std::max<int64_t>(1, split.units / ranks);
+    const Range mine = units_of(spec, split, index, ranks);
+    const int64_t unit = spec.shape[split.dim] / split.units;
     const size_t d = static_cast<size_t>(split.dim);
-    box.lo[d] = first * unit;
-    box.hi[d] = (first + count) * unit;
+    box.lo[d] = mine.first * unit;
+    box.hi[d] = (mine.first + mine.count) * unit;
   }
   return {box};
+}
+
+bool is_same_part(const ParameterSpec& spec, const MeshCoord& a, const MeshCoord& b) {
+  return local_boxes(spec, a) == local_boxes(spec, b);
 }
 
 }  // namespace deepflow

@@ -25,11 +25,14 @@ struct Initialiser {
 };
 
 // Dim `dim` is cut in `units` equal parts (heads, experts, rows), dealt in order over the ranks of the ordered mesh
-// `axes`. Fewer units than ranks: each unit lives on ranks / units neighbours.
+// `axes`. Fewer units than ranks: each unit lives on ranks / units neighbours, and the gradient of each is only a
+// partial sum of theirs.
 struct Split {
   int dim = 0;
   std::vector<std::string> axes;
   int64_t units = 1;
+  bool even =
+      true;  // false: rank r of n gets units [units r / n, units (r + 1) / n), a vocabulary that n does not divide
 };
 
 // The single description of a logical matrix: from it come gradient sums, sharding, norms, checkpoints and names.
@@ -38,7 +41,7 @@ struct ParameterSpec {
   Shape shape;       // unpadded; matrices are [out, in]
   std::vector<Split> placement;
   std::vector<std::string> partial;  // axes over which the local gradient is only a partial sum
-  std::vector<int> chunks = {0};     // every model chunk that reads it (tied embeddings, MTP)
+  std::vector<int> chunks = {0};     // model chunks that read it, one entry a reading (tied embeddings: two)
   Role role = Role::kMatrix;
   Initialiser init;
 };
@@ -69,6 +72,9 @@ struct Parameter {
   int64_t pack_offset = 0;  // elements from the start of the pack to this parameter's first
 };
 
+// Whether two ranks hold the same part, for instance heads that neighbours share.
+bool is_same_part(const ParameterSpec& spec, const MeshCoord& a, const MeshCoord& b);
+
 // Parameters that lie side by side in storage, so that one GEMM reads them all (q|k|v, gate|up): rows are concatenated.
 // Most packs have one member. Ops refer to packs, never to bytes.
 struct Pack {
@@ -77,7 +83,8 @@ struct Pack {
   std::vector<Parameter*> members;
   int64_t rows = 0, cols = 0;  // local logical extents; vectors are one row
   int64_t physical_rows = 0;   // rows, padded to 64 for embeddings and heads; padding stays zero
-  int uses_per_pass = 0;       // gradient contributions that one backward pass of one micro-batch brings
+  bool local = true;           // some chunk of this rank reads it; others have no storage here
+  int uses_per_pass = 0;       // gradient contributions that one micro-batch brings on this rank
   uint64_t version = 1;        // raised by every write to a member: derived forms of older versions are stale
 
   Role role() const { return members.front()->spec.role; }

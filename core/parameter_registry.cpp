@@ -2,6 +2,8 @@
 
 #include "core/error.h"
 
+#include <algorithm>
+
 namespace deepflow {
 namespace {
 
@@ -50,7 +52,12 @@ Pack* ParameterRegistry::add(const std::string& pack_name, std::vector<Parameter
   return &pack;
 }
 
-void ParameterRegistry::freeze(const MeshCoord& coord) {
+void ParameterRegistry::use_again(Pack* pack) {
+  for (Parameter* p : pack->members) p->spec.chunks.push_back(p->spec.chunks.back());
+  ++pack->uses_per_pass;
+}
+
+void ParameterRegistry::freeze(const MeshCoord& coord, std::span<const int> chunks) {
   DF_ASSERT(!frozen_);
   frozen_ = true;
   for (Parameter& p : parameters_) {
@@ -59,7 +66,14 @@ void ParameterRegistry::freeze(const MeshCoord& coord) {
     for (int d = 0; d < p.local_shape.num_dims(); ++d)
       p.local_shape[d] = p.boxes[0].hi[static_cast<size_t>(d)] - p.boxes[0].lo[static_cast<size_t>(d)];
   }
-  for (Pack& pack : packs_) lay_out(pack);
+  for (Pack& pack : packs_) {
+    lay_out(pack);
+    const std::vector<int>& readers = pack.members.front()->spec.chunks;
+    pack.uses_per_pass = static_cast<int>(std::count_if(readers.begin(), readers.end(), [&](int chunk) {
+      return std::find(chunks.begin(), chunks.end(), chunk) != chunks.end();
+    }));
+    pack.local = pack.uses_per_pass > 0;
+  }
 }
 
 Parameter* ParameterRegistry::find(const std::string& name) {

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,10 +19,11 @@ class ParameterRegistry {
   // Several matrices with the same number of columns, or several vectors, that one GEMM reads.
   Pack* add(const std::string& pack_name, std::vector<ParameterSpec> specs);
   // One more reading of a pack that exists (a tied head).
-  void use_again(Pack* pack) { ++pack->uses_per_pass; }
+  void use_again(Pack* pack);
 
-  // Computes local boxes, shapes and offsets for this rank's place on the mesh. Once.
-  void freeze(const MeshCoord& coord);
+  // Computes local boxes, shapes and offsets for this rank's place on the mesh. `chunks`: the model chunks of this
+  // rank; packs that none of them reads are not local. Once.
+  void freeze(const MeshCoord& coord, std::span<const int> chunks = kOnlyChunk);
 
   const std::deque<Pack>& packs() const { return packs_; }
   std::deque<Pack>& packs() { return packs_; }
@@ -31,6 +33,8 @@ class ParameterRegistry {
   int64_t num_elements() const;  // logical, of the whole model
 
  private:
+  static constexpr int kOnlyChunk[] = {0};
+
   std::deque<Parameter> parameters_;  // stable addresses
   std::deque<Pack> packs_;
   bool frozen_ = false;

@@ -32,7 +32,7 @@ void CausalModel::check_rows(const ForwardContext& context, const Tensor& tokens
 double training_flops_per_token(const ModelShape& shape, const ParameterRegistry& registry, int64_t sequence) {
   int64_t in_products = 0;
   for (const Parameter& p : registry.parameters()) {
-    const bool only_looked_up = p.spec.role == Role::kEmbedding && p.pack->uses_per_pass == 1;
+    const bool only_looked_up = p.spec.role == Role::kEmbedding && p.spec.chunks.size() == 1;
     if (!only_looked_up) in_products += p.spec.shape.num_elements();
   }
   const double attention =

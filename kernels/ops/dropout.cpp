@@ -59,8 +59,8 @@ class DropoutNode final : public Node {
 Var dropout(ForwardContext& context, const Var& x, float p, std::string_view site) {
   DF_ASSERT(0 <= p && p < 1, "p is {}", p);
   if (!context.training || p == 0) return x;
-  DF_ASSERT(x.value.is_contiguous() && context.rows.row_ids.num_elements() == x.value.rows());
-  Mask mask{context.random(site), p, context.rows.row_ids};
+  DF_ASSERT(x.value.is_contiguous() && context.rows.residual_row_ids().num_elements() == x.value.rows());
+  Mask mask{context.random(site), p, context.rows.residual_row_ids()};
   Tensor y = context.empty(x.value.shape(), x.value.dtype());
   apply(context.runtime, mask, x.value.raw(), y);
   if (!context.tape) return {std::move(y)};

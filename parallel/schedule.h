@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace deepflow {
+
+// What a rank does next in a pipeline step.
+enum class Do : uint8_t {
+  kF,          // forward of (chunk, micro_batch)
+  kB,          // its input gradient
+  kW,          // its weight gradient
+  kBW,         // both, node by node
+  kOverlapFB,  // kF of (chunk, micro_batch) woven with kBW of (b_chunk, b_micro_batch)
+  kSendF,      // the output of (chunk, micro_batch) goes to the rank of chunk + 1
+  kRecvF,      // the input of (chunk, micro_batch) comes from the rank of chunk - 1
+  kSendB,      // the input's gradient goes to the rank of chunk - 1
+  kRecvB,      // the output's gradient comes from the rank of chunk + 1
+  kGather,     // parameters of the chunk are about to be read (ZeRO-3)
+  kFree,       // and are not needed any more for now
+  kReduce,     // gradients of the chunk are complete
+};
+
+struct Action {
+  Do what;
+  int chunk = 0, micro_batch = 0;
+  int b_chunk = -1, b_micro_batch = -1;  // kOverlapFB
+  friend bool operator==(const Action&, const Action&) = default;
+};
+
+// A pipeline schedule is a value: which rank holds which chunk of the model (chunk 0 embeds, the last one has the
+// head), and what every rank does, in order. "Rank" is the place on the pp axis.
+struct Schedule {
+  std::vector<int> rank_of_chunk;
+  std::vector<std::vector<Action>> of_rank;
+  int num_micro_batches = 0;
+
+  int num_ranks() const { return static_cast<int>(of_rank.size()); }
+  int num_chunks() const { return static_cast<int>(rank_of_chunk.size()); }
+  std::vector<int> chunks_of(int rank) const;  // ascending
+};
+
+}  // namespace deepflow
