@@ -76,6 +76,7 @@ void ForeignTensor::read(Runtime& runtime, const SafetensorsFile& file, const Sa
                          const LocalValue& value) const {
   DF_ASSERT(entry.shape == shape_ && entry.dtype(), "{}", name_);
   for (const Part& part : parts_) {
+    if (!part.parameter->pack->local) continue;
     const Tensor whole = value(*part.parameter);
     int64_t offset = 0;
     for (const Box& box : part.parameter->boxes) {

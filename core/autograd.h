@@ -17,11 +17,16 @@ class Runtime;
 using NodeId = int32_t;
 constexpr NodeId kNoNode = -1;
 
+class Rematerial;
+
 // A value on a tape: output number `output` of node `node`. Without a node it is a constant.
 struct Var {
   Tensor value;
   NodeId node = kNoNode;
   int output = 0;
+  // How a pass over kept tensors makes the value again. Whoever needs the value in backward may keep this instead
+  // (kernels/ops/kept_input.h); whoever knows nothing of it reads `value`.
+  std::shared_ptr<const Rematerial> recipe = nullptr;
 };
 
 // A gradient that may still be in flight. The tape waits before it hands it to a node. Undefined: zero, not needed.
@@ -38,6 +43,14 @@ struct BackwardContext {
   // into += x, where a value has several readers; a new tensor where others hold `into`. (core has no maths: the
   // kernels folder supplies it.)
   std::function<void(Tensor& into, const Tensor& x)> accumulate;
+};
+
+// Makes a forward value again, bit for bit, from tensors that it holds. Reads no parameters: it may run in
+// backward_weight.
+class Rematerial {
+ public:
+  virtual ~Rematerial() = default;
+  virtual Tensor make(Runtime& runtime) const = 0;
 };
 
 // One recorded operation. It holds Packs, never parameter bytes.

@@ -51,6 +51,7 @@ struct ForwardContext {
   DType compute = DType::kF32;  // operands and activations; the residual stream is f32
   ProductPrecision products = ProductPrecision::kCompute;
   bool training = false;
+  bool selective = false;  // ops whose output costs only a pass over memory leave a recipe on it (Var::recipe)
   uint64_t seed = 0;
   int64_t step = 0;
   RowInfo rows = {};

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "data/heldout.h"
-#include "engine/trainer.h"
+#include "engine/machine.h"
 
 namespace deepflow {
 
@@ -12,7 +12,8 @@ struct Evaluation {
   int64_t num_labels = 0;
 };
 
-// Reads the first `windows` windows (0: all) of the held-out store once, shared over the batch axes. Collective.
+// Reads the first `windows` windows (0: all) of the held-out store once, shared over the data-parallel
+// ranks. Collective over the job.
 // Of part of a store, bits per byte are extrapolated by the share of its labels.
 Evaluation evaluate(Machine& machine, const HeldOut& heldout, int64_t windows, uint64_t seed);
 

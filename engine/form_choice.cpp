@@ -13,10 +13,10 @@ int64_t memory_share(const HostReport& host, int threads) {
 
 int64_t training_bytes(const ParameterRegistry& registry, DType compute, FormsKept kept) {
   constexpr int64_t kMasterGradientMoments = 4 * 4;
-  const auto form = static_cast<int64_t>(size_of(compute));
+  const auto form = static_cast<int64_t>(size_of(compute == DType::kF16 ? DType::kF32 : compute));  // matmul.h
   int64_t bytes = 0;
   for (const Pack& pack : registry.packs())
-    bytes += pack.num_elements() * (kMasterGradientMoments + form * (kept == FormsKept::kAll ? 2 : 1));
+    if (pack.local) bytes += pack.num_elements() * (kMasterGradientMoments + form * (kept == FormsKept::kAll ? 2 : 1));
   return bytes;
 }
 

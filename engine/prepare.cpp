@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "data/token_store.h"
 #include "engine/thread_share.h"
+#include "optim/optimizer.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -48,8 +49,19 @@ void set_initial_values(Session& session, const RunOptions& options) {
     return;
   }
   const HfFolder folder(options.model.init_from);
-  folder.load(session.runtime(), session.model().hugging_face_names(), session.registry(),
-              [&](const Parameter& p) { return session.store().master(p); });
+  // A rank may keep less than the local part: one parameter at a time passes through memory.
+  const Parameter* loading = nullptr;
+  Tensor value;
+  const auto keep = [&] {
+    if (loading) session.store().load(*loading, value);
+  };
+  folder.load(session.runtime(), session.model().hugging_face_names(), session.registry(), [&](const Parameter& p) {
+    keep();
+    loading = &p;
+    value = Tensor::empty(session.runtime().memory(), p.local_shape, DType::kF32);
+    return value;
+  });
+  keep();
   session.store().state_written();
 }
 
@@ -62,6 +74,13 @@ SessionOptions session_options(const RunOptions& options, Communicator& all) {
   s.weight_forms = options.train.weight_forms;
   s.cpu_isa = options.train.cpu_isa;
   s.bucket_elements = options.train.bucket_elements;
+  s.unit = find_optimizer(options.optim.name).unit;
+  return s;
+}
+
+SessionOptions training_session_options(const RunOptions& options, Communicator& all) {
+  SessionOptions s = session_options(options, all);
+  s.training = TrainingMemory{options.train, options.data.sequence};
   return s;
 }
 

@@ -24,6 +24,8 @@ void set_initial_values(Session& session, const RunOptions& options);
 
 // Threads that the recipe leaves open are shared fairly with the host's other ranks. Collective.
 SessionOptions session_options(const RunOptions& options, Communicator& all);
+// The same for a session that trains.
+SessionOptions training_session_options(const RunOptions& options, Communicator& all);
 
 // A folder with a trained model as `deepflow train` leaves it (run folder: its `model` below), or any Hugging Face
 // folder. Throws ConfigError when it is neither.

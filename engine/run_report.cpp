@@ -57,15 +57,17 @@ void RunReport::step(const StepReport& r) {
   f.seconds_left = per_step * static_cast<double>(steps_ - r.step);
   progress_.show(f);
   training_.points.push_back({static_cast<double>(r.step), r.loss});
-  metrics_->add({{"step", r.step},
-                 {"loss", r.loss},
-                 {"gradient_norm", r.gradient_norm},
-                 {"lr", r.lr},
-                 {"tokens", tokens_},
-                 {"tokens_per_second", f.tokens_per_second},
-                 {"mfu", f.mfu},
-                 {"memory_bytes", f.memory_bytes},
-                 {"seconds", r.seconds}});
+  nlohmann::json line = {{"step", r.step},
+                         {"loss", r.loss},
+                         {"gradient_norm", r.gradient_norm},
+                         {"lr", r.lr},
+                         {"tokens", tokens_},
+                         {"tokens_per_second", f.tokens_per_second},
+                         {"mfu", f.mfu},
+                         {"memory_bytes", f.memory_bytes},
+                         {"seconds", r.seconds}};
+  if (!r.bytes_sent.empty()) line["bytes_sent"] = r.bytes_sent;
+  metrics_->add(line);
   if (tensorboard_)
     tensorboard_->add(r.step, {{"train/loss", r.loss},
                                {"train/gradient_norm", r.gradient_norm},

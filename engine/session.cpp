@@ -1,6 +1,9 @@
 #include "engine/session.h"
 
+#include "core/error.h"
 #include "engine/form_choice.h"
+#include "engine/pipeline_plan.h"
+#include "parallel/self_communicator.h"
 
 namespace deepflow {
 namespace {
@@ -17,20 +20,79 @@ RuntimeOptions runtime_options(const SessionOptions& options) {
 
 Precision precision_from_name(const std::string& name) {
   if (name == "int8") return {DType::kBF16, ProductPrecision::kInt8};
-  return {dtype_from_name(name), ProductPrecision::kCompute};
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+    if (name == name_of(dtype)) return {dtype, ProductPrecision::kCompute};
+  throw ConfigError("{} is not a precision; expected f32, bf16, f16 or int8", name);
 }
 
-Session::Session(const ModelOptions& model, const SessionOptions& options, Communicator& batch_axes,
-                 const MeshCoord& coord)
-    : precision_(precision_from_name(options.precision)),
+struct Session::LoneMesh {
+  std::unique_ptr<Communicator> comm = make_self_communicator("alone");
+  Mesh mesh{*comm, layout_of({}, 1)};
+};
+
+Session::Session(const ModelOptions& model, const SessionOptions& options, Mesh& mesh, const ParallelOptions& parallel,
+                 int64_t sequence)
+    : Session(model, options, nullptr, &mesh, parallel, sequence) {}
+
+Session::Session(const ModelOptions& model, const SessionOptions& options)
+    : Session(model, options, std::make_unique<LoneMesh>(), nullptr, {}, 1) {}
+
+Session::Session(const ModelOptions& model, const SessionOptions& options, std::unique_ptr<LoneMesh> lone, Mesh* mesh,
+                 const ParallelOptions& parallel, int64_t sequence)
+    : lone_(std::move(lone)),
+      mesh_(mesh ? *mesh : lone_->mesh),
+      tp_{&mesh_.along("tp"), parallel.sp, parallel.tp_overlap},
+      cp_{&mesh_.along("cp"), parallel.cp_method},
+      links_(std::make_unique<PipelineLinks>(mesh_.along("pp"), chunk_stages(parallel))),
+      precision_(precision_from_name(options.precision)),
       runtime_(runtime_options(options)),
-      stream_(make_cpu_stream()),
-      batch_axes_(batch_axes) {
+      stream_(make_cpu_stream()) {
   model_ = model.config().build(runtime_, registry_, model.recompute);
-  registry_.freeze(coord);
-  const FormsKept kept = choose_forms(options.weight_forms, registry_, precision_.compute,
-                                      memory_share(read_host(), runtime_.pool().size()));
-  store_ = std::make_unique<ResidentStore>(runtime_, registry_, precision_.compute, options.bucket_elements, kept);
+  split_model(parallel, sequence);
+  registry_.freeze(mesh_.coord(), links_->own_chunks());
+  const int64_t share = memory_share(read_host(), runtime_.pool().size());
+  const FormsKept kept = choose_forms(options.weight_forms, registry_, precision_.compute, share);
+  if (model.recompute == Recompute::kAuto && options.training)
+    plan_recomputation(*options.training, parallel, kept, share);
+  domains_ = std::make_unique<GradientDomains>(mesh_, registry_, links_->rank_of_chunk());
+  ResidentStoreOptions store;
+  store.compute = precision_.compute;
+  store.bucket_elements = options.bucket_elements;
+  store.forms_kept = kept;
+  store.zero = parallel.zero;
+  store.unit = options.unit;
+  store.domains = domains_.get();
+  store_ = std::make_unique<ResidentStore>(runtime_, registry_, store);
+}
+
+Session::~Session() = default;
+
+void Session::plan_recomputation(const TrainingMemory& training, const ParallelOptions& parallel, FormsKept forms,
+                                 int64_t share) {
+  RankLayout layout{model_->shape(), registry_};
+  for (const int chunk : links_->own_chunks()) layout.chunks.push_back(model_->chunks()[static_cast<size_t>(chunk)]);
+  layout.tp = tp_.size();
+  layout.cp = cp_.size();
+  layout.sequence_parallel = is_split(&tp_) && tp_.sequence;
+  layout.data_ranks = mesh_.along(kDataAxes).size();
+  layout.num_stages = links_->num_stages();
+  layout.zero = parallel.zero;
+  layout.shards = mesh_.along(kShardAxes).size();
+  layout.in_flight = passes_in_flight(parallel, links_->stage());
+  layout.compute = precision_.compute;
+  layout.forms = forms;
+  layout.threads = runtime_.pool().size();
+  model_->set_recompute(strictest(mesh_.world(), plan_training(training, layout, share).policies));
+}
+
+void Session::split_model(const ParallelOptions& parallel, int64_t sequence) {
+  ModelLayout layout{&tp_, &cp_, {}};
+  check_layout(model_->shape(), layout, sequence);
+  layout.chunks = split_layers(static_cast<int>(model_->shape().layers), links_->rank_of_chunk(), parallel.layers,
+                               layer_costs(model_->shape(), sequence));
+  model_->parallelize(registry_, layout);
+  rows_.tp = &tp_;
+  if (is_split(&cp_)) rows_.spans = context_spans(sequence, cp_.method, cp_.rank(), cp_.size());
 }
 
 }  // namespace deepflow

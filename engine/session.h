@@ -2,12 +2,14 @@
 
 #include "core/parameter_registry.h"
 #include "core/runtime.h"
-#include "engine/trainer.h"
+#include "engine/machine.h"
+#include "engine/memory_plan.h"
 #include "models/options.h"
 #include "parallel/communicator.h"
 #include "parallel/resident_store.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,7 @@ struct Precision {
   DType compute = DType::kF32;
   ProductPrecision products = ProductPrecision::kCompute;
 };
-Precision precision_from_name(const std::string& name);  // f32, bf16, int8; throws ConfigError
+Precision precision_from_name(const std::string& name);  // f32, bf16, f16, int8; throws ConfigError
 
 struct SessionOptions {
   std::string precision = "f32";
@@ -27,28 +29,52 @@ struct SessionOptions {
   std::string cpu_isa = "auto";
   std::string weight_forms = "auto";  // engine/form_choice.h
   int64_t bucket_elements = ResidentStore::kBucketElements;
+  std::optional<TrainingMemory> training;  // what model.recompute auto fits; none: nothing is trained
+  UpdateUnit unit = UpdateUnit::kRow;      // of the optimizer
 };
 
 // A model in memory, ready for passes: what train, eval, generate and probe start from.
 class Session {
  public:
   // `model` must be filled in. Values are not set: call initialise or load.
-  Session(const ModelOptions& model, const SessionOptions& options, Communicator& batch_axes, const MeshCoord& coord);
+  // parallel: the layout of `mesh`, which outlives the session. sequence: rows of a sample. Throws ConfigError for a
+  // model that cannot be split so. Collective.
+  Session(const ModelOptions& model, const SessionOptions& options, Mesh& mesh, const ParallelOptions& parallel,
+          int64_t sequence);
+  // On one rank.
+  Session(const ModelOptions& model, const SessionOptions& options);
+
+  ~Session();
 
   Runtime& runtime() { return runtime_; }
   CausalModel& model() { return *model_; }
   ResidentStore& store() { return *store_; }
   ParameterRegistry& registry() { return registry_; }
-  Machine machine() { return {runtime_, *stream_, *model_, *store_, batch_axes_, precision_.products}; }
+  Machine machine() {
+    return {runtime_, *stream_, *model_, *store_, mesh_, *links_, *domains_, rows_, precision_.products};
+  }
 
  private:
+  struct LoneMesh;
+  Session(const ModelOptions& model, const SessionOptions& options, std::unique_ptr<LoneMesh> lone, Mesh* mesh,
+          const ParallelOptions& parallel, int64_t sequence);
+  void split_model(const ParallelOptions& parallel, int64_t sequence);
+  void plan_recomputation(const TrainingMemory& training, const ParallelOptions& parallel, FormsKept forms,
+                          int64_t share);
+
+  std::unique_ptr<LoneMesh> lone_;  // where no mesh was given
+  Mesh& mesh_;
+  TensorParallel tp_;
+  ContextParallel cp_;
+  std::unique_ptr<PipelineLinks> links_;
+  RowPlacement rows_;
   Precision precision_;
   Runtime runtime_;
   std::unique_ptr<Stream> stream_;
   ParameterRegistry registry_;
   std::unique_ptr<CausalModel> model_;
+  std::unique_ptr<GradientDomains> domains_;
   std::unique_ptr<ResidentStore> store_;
-  Communicator& batch_axes_;
 };
 
 }  // namespace deepflow

@@ -19,9 +19,11 @@ struct TrainOptions {
   bool pin_threads = true;
   std::string cpu_isa = "auto";
   std::string weight_forms = "auto";
-  int64_t eval_every = 0;    // steps; 0: before and after the run only
-  int64_t eval_windows = 0;  // of the held-out store; 0: all
+  std::optional<double> memory_budget;  // GB of a rank, for model.recompute auto
+  int64_t eval_every = 0;               // steps; 0: before and after the run only
+  int64_t eval_windows = 0;             // of the held-out store; 0: all
   int64_t bucket_elements = int64_t{1} << 20;
+  std::string offload_optimizer;  // folder of a file that holds the optimizer state; empty: memory
 };
 void declare(OptionGroup& group, TrainOptions& options);
 
@@ -31,6 +33,7 @@ struct LogOptions {
   bool tensorboard = true;
   int64_t trace_from = 0;  // first traced step; 0: none
   int64_t trace_steps = 3;
+  bool comm_bytes = false;
 };
 void declare(OptionGroup& group, LogOptions& options);
 

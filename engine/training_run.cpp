@@ -6,10 +6,14 @@
 #include "core/option_text.h"
 #include "core/option_yaml.h"
 #include "data/loader.h"
+#include "engine/comm_meter.h"
 #include "engine/gemm_peak.h"
+#include "engine/layer_cost.h"
+#include "engine/pipeline_plan.h"
 #include "engine/prepare.h"
 #include "engine/run_report.h"
 #include "engine/run_trace.h"
+#include "engine/whole_parameters.h"
 #include "parallel/mesh.h"
 
 #include <nlohmann/json.hpp>
@@ -41,16 +45,17 @@ class Run {
       : options_(options),
         world_(world),
         tokenizer_(open_tokenizer(options.data)),
-        mesh_(world.all(), layout_of(options.parallel, world.size())),
-        comm_(mesh_.along("dp")) {
+        mesh_(world.all(), layout_of(options.parallel, world.size())) {
     complete_model(options_, tokenizer_.get(), &keys);
-    session_ = std::make_unique<Session>(options_.model, session_options(options_, world.all()), comm_, mesh_.coord());
+    choose_layers();
+    session_ = std::make_unique<Session>(options_.model, training_session_options(options_, world.all()), mesh_,
+                                         options_.parallel, options_.data.sequence);
     world_.record_spans(&session_->runtime().trace());
     open_data();
     set_initial_values(*session_, options_);
-    trainer_ = std::make_unique<Trainer>(session_->machine(), options_.train, options_.optim, options_.parallel.zero,
-                                         *loader_);
-    gemm_rate_ = total_gemm_rate(*session_, session_->store().compute(), comm_);
+    trainer_ =
+        std::make_unique<Trainer>(session_->machine(), options_.train, options_.optim, options_.parallel, *loader_);
+    gemm_rate_ = total_gemm_rate(*session_, session_->store().compute(), world_.all());
     if (is_first()) {
       make_run_folder(options_.run.dir);
       write_file_durably(options_.run.dir + "/recipe.yaml", to_yaml(keys.write(), false));
@@ -63,13 +68,18 @@ class Run {
   TrainingResult train() {
     RunReport report(options_, is_first(), gemm_rate_, flops_per_token());
     introduce(report);
-    RunTrace trace(session_->runtime().trace(), comm_, options_.log.trace_from, options_.log.trace_steps,
+    RunTrace trace(session_->runtime().trace(), world_.all(), options_.log.trace_from, options_.log.trace_steps,
                    options_.run.dir + "/trace.json");
+    Machine machine = session_->machine();
+    std::optional<CommMeter> meter;
+    if (options_.log.comm_bytes) meter.emplace(machine);
     TrainingResult result;
     result.before = evaluate_at(0, report);
     for (int64_t step = 1; step <= options_.train.steps; ++step) {
       trace.before_step(step);
-      report.step(trainer_->step());
+      StepReport done = trainer_->step();
+      if (meter) done.bytes_sent = meter->take();
+      report.step(done);
       trace.after_step(step);
       const bool last = step == options_.train.steps;
       if (last || (options_.train.eval_every > 0 && step % options_.train.eval_every == 0))
@@ -84,6 +94,25 @@ class Run {
  private:
   bool is_first() const { return world_.rank() == 0; }
 
+  // Layers of the pipeline's chunks by what they cost on rank 0. They stand in the recipe that the run leaves, so that
+  // it can be repeated as it was.
+  void choose_layers() {
+    ParallelOptions& p = options_.parallel;
+    const std::vector<int> stages = chunk_stages(p);
+    if (stages.size() == 1 || !p.layers.empty()) return;
+    double costs[3] = {};
+    const SessionOptions session = session_options(options_, world_.all());
+    if (is_first()) {
+      const LayerCosts c = measure_layer_costs(options_.model, session, options_.data.sequence);
+      costs[0] = c.layer, costs[1] = c.embedding, costs[2] = c.head;
+    }
+    const std::vector<double> known = sum_doubles(world_.all(), costs, "costs of layers");
+    const LayerCosts agreed{.layer = known[0], .embedding = known[1], .head = known[2]};
+    const int64_t layers = options_.model.config().num_layers();
+    for (const LayerRange& chunk : split_layers(layers, stages, {}, agreed))
+      p.layers.push_back(chunk.end - chunk.begin);
+  }
+
   void open_data() {
     const int64_t vocabulary = session_->model().shape().vocabulary;
     const int64_t positions = session_->model().shape().max_positions;
@@ -95,8 +124,8 @@ class Run {
     heldout_ = open_heldout(options_.data, digest, vocabulary);
     LoaderOptions loader;
     loader.global_batch = options_.train.global_batch;
-    loader.rank = comm_.rank();
-    loader.size = comm_.size();
+    loader.rank = mesh_.along(kDataAxes).rank();
+    loader.size = mesh_.along(kDataAxes).size();
     loader.prefetch = options_.data.prefetch;
     loader_ = std::make_unique<Loader>(samples_, loader);
   }
@@ -113,19 +142,18 @@ class Run {
     return e;
   }
 
-  // The weights are the same on every rank of the batch axes: one writes.
+  // All ranks give their parts; the first one writes.
   std::string save_model() {
     std::string folder = options_.run.dir + "/model";
-    session_->store().wait_for_masters(session_->machine().stream);
-    if (is_first()) {
-      HfFolderOptions how;
-      if (tokenizer_ && tokenizer_->eos() != kNoToken) how.end_of_text = tokenizer_->eos();
-      write_hf_folder(
-          session_->runtime(), folder, options_.model.config().to_hf(), session_->model().hugging_face_names(),
-          session_->registry(), [&](const Parameter& p) { return session_->store().master(p); }, how);
-      if (tokenizer_) save_tokenizer(*tokenizer_, folder);
-    }
-    comm_.barrier("model saved")->wait_host();
+    Machine machine = session_->machine();
+    machine.store.wait_for_masters(machine.stream);
+    HfFolderOptions how;
+    how.writes = is_first();
+    if (tokenizer_ && tokenizer_->eos() != kNoToken) how.end_of_text = tokenizer_->eos();
+    write_hf_folder(machine.runtime, folder, options_.model.config().to_hf(), machine.model.hugging_face_names(),
+                    session_->registry(), WholeParameters(machine), how);
+    if (is_first() && tokenizer_) save_tokenizer(*tokenizer_, folder);
+    world_.all().barrier("model saved")->wait_host();
     return folder;
   }
 
@@ -147,7 +175,7 @@ class Run {
                            tokenizer_ ? fmt::format(", tokenizer {} (digest {})", tokenizer_->vocabulary_size(),
                                                     tokenizer_->digest().substr(0, 8))
                                       : ""));
-    const int64_t passes = options_.train.global_batch / comm_.size() / trainer_->micro_batch();
+    const int64_t passes = options_.train.global_batch / mesh_.along(kDataAxes).size() / trainer_->micro_batch();
     report.say(fmt::format("batch    {} sequences x {} = {} tokens a step, {} micro-batch{} of {} a rank",
                            options_.train.global_batch, options_.data.sequence,
                            options_.train.global_batch * options_.data.sequence, passes, passes > 1 ? "es" : "",
@@ -167,7 +195,6 @@ class Run {
   World& world_;
   std::unique_ptr<Tokenizer> tokenizer_;
   Mesh mesh_;
-  Communicator& comm_;
   std::shared_ptr<const SampleSource> samples_;
   std::unique_ptr<HeldOut> heldout_;
   std::unique_ptr<Loader> loader_;

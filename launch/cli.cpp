@@ -9,6 +9,7 @@
 #include "launch/command_generate.h"
 #include "launch/command_probe.h"
 #include "launch/command_recipe.h"
+#include "launch/command_schedule.h"
 #include "launch/command_train.h"
 
 #include <cstdio>
@@ -21,7 +22,7 @@ namespace {
 // Every command, in the order of `deepflow --help`.
 constexpr void (*kCommands[])(Cli&) = {
     add_train_command, add_eval_command,   add_generate_command, add_probe_command,
-    add_data_command,  add_doctor_command, add_recipe_command,
+    add_data_command,  add_doctor_command, add_recipe_command,   add_schedule_command,
 };
 
 // The innermost command that was named on the line.

@@ -33,7 +33,7 @@ int evaluate_model(const EvalArguments& arguments, World& world) {
   complete_model(options, tokenizer.get(), nullptr);
 
   Mesh mesh(world.all(), layout_of(options.parallel, world.size()));
-  Session session(options.model, session_options(options, world.all()), mesh.along("dp"), mesh.coord());
+  Session session(options.model, session_options(options, world.all()), mesh, options.parallel, options.data.sequence);
   set_initial_values(session, options);
   const ModelShape& shape = session.model().shape();
   options.data.sequence = arguments.sequence > 0 ? arguments.sequence : shape.max_positions;
@@ -62,8 +62,8 @@ void add_eval_command(Cli& cli) {
   command->add_option("store", arguments->store, "token store")->required()->type_name("FILE");
   command->add_option("--sequence", arguments->sequence, "tokens of a window; default: the model's positions");
   command->add_option("--windows", arguments->windows, "windows to read; 0: all")->capture_default_str();
-  command->add_option("--precision", arguments->precision, "f32, bf16 or int8 (bf16 with int8 products)")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+  command->add_option("--precision", arguments->precision, "f32, bf16, f16 or int8 (bf16 with int8 products)")
+      ->check(CLI::IsMember({"f32", "bf16", "f16", "int8"}))
       ->capture_default_str();
   command->add_option("--threads", arguments->threads, "compute threads of a rank; 0: the cores it may use");
 }

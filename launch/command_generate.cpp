@@ -37,7 +37,7 @@ int generate_text(const GenerateArguments& arguments) {
     throw ConfigError("{}: no tokenizer.json beside the model; generate needs one", options.model.init_from);
   complete_model(options, tokenizer.get(), nullptr);
   const std::unique_ptr<Communicator> comm = make_self_communicator("generate");
-  Session session(options.model, session_options(options, *comm), *comm, {});
+  Session session(options.model, session_options(options, *comm));
   set_initial_values(session, options);
   Machine machine = session.machine();
 
@@ -89,8 +89,8 @@ void add_generate_command(Cli& cli) {
       ->capture_default_str();
   command->add_option("--seed", sampling.seed, "of the sampling")->capture_default_str();
   command->add_option("--samples", arguments->samples, "continuations at once")->check(CLI::Range(1, 1024));
-  command->add_option("--precision", arguments->precision, "f32 or bf16")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+  command->add_option("--precision", arguments->precision, "f32, bf16 or f16")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str();
   command->add_option("--threads", arguments->threads, "compute threads; 0: the cores it may use");
   command->add_flag("--figures", arguments->figures, "print tokens per second to stderr");

@@ -52,8 +52,8 @@ void add_probe_command(Cli& cli) {
       ->type_name("FILE");
   command->add_option("--out", arguments->probe.out, "safetensors file to write")->required()->type_name("FILE");
   command->add_flag("--grads", arguments->probe.gradients, "also every parameter's gradient, under its folder's name");
-  command->add_option("--precision", arguments->precision, "f32, bf16 or int8 (bf16 with int8 products)")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+  command->add_option("--precision", arguments->precision, "f32, bf16, f16 or int8 (bf16 with int8 products)")
+      ->check(CLI::IsMember({"f32", "bf16", "f16", "int8"}))
       ->capture_default_str();
   command->add_option("--threads", arguments->threads, "compute threads; 0: the cores it may use");
 }

@@ -116,7 +116,7 @@ TokenFile read_token_file(const std::string& path, int64_t vocabulary) {
 
 void probe(const RunOptions& options, const ProbeOptions& probe_options) {
   const std::unique_ptr<Communicator> comm = make_self_communicator("probe");
-  Session session(options.model, session_options(options, *comm), *comm, {});
+  Session session(options.model, session_options(options, *comm));
   Machine machine = session.machine();
   const ModelShape& shape = machine.model.shape();
   const TokenFile file = read_token_file(probe_options.tokens, shape.vocabulary);

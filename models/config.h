@@ -36,6 +36,9 @@ class ModelConfig {
   // Fills what a recipe may leave out: the tokenizer's vocabulary, the data's sequence length, derived extents.
   virtual void fill_in(int64_t vocabulary, int64_t sequence) = 0;
 
+  virtual int64_t num_layers() const = 0;
+  virtual void set_layers(int64_t layers) = 0;
+
   // The first thing that cannot be, once filled in.
   struct Problem {
     std::string key, text;  // "kv_heads", "6 does not divide 8 heads"

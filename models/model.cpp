@@ -2,12 +2,45 @@
 
 #include "core/error.h"
 #include "kernels/ops/attention.h"
+#include "kernels/ops/residual.h"
+
+#include <algorithm>
 
 namespace deepflow {
 
+CausalModel::CausalModel(const ModelShape& shape, Recompute recompute)
+    : shape_(shape),
+      chunks_{{0, static_cast<int>(shape.layers)}},
+      recompute_(static_cast<size_t>(shape.layers), recompute == Recompute::kAuto ? Recompute::kNone : recompute) {}
+
+void CausalModel::set_recompute(std::vector<Recompute> of_layer) {
+  DF_ASSERT(of_layer.size() == recompute_.size(), "{} policies for {} layers", of_layer.size(), recompute_.size());
+  recompute_ = std::move(of_layer);
+}
+
+Residual CausalModel::enter(ForwardContext& context, const Tensor& tokens) const {
+  check_rows(context, tokens);
+  return {embed(context, tokens), std::nullopt};
+}
+
+Var CausalModel::leave(ForwardContext& context, const Residual& stream) {
+  return stream.delta ? add_residual(context, stream.x, *stream.delta) : stream.x;
+}
+
+Var CausalModel::hidden(ForwardContext& context, const Tensor& tokens) const {
+  Residual stream = enter(context, tokens);
+  for (int64_t layer = 0; layer < shape_.layers; ++layer) stream = block(context, layer, stream);
+  return finish(context, stream);
+}
+
 LossResult CausalModel::loss(ForwardContext& context, const Tensor& tokens, const Tensor& labels,
                              const Tensor& weights) const {
-  return head_loss(context, hidden(context, tokens), *head_, labels, weights);
+  return loss_of(context, hidden(context, tokens), labels, weights);
+}
+
+LossResult CausalModel::loss_of(ForwardContext& context, const Var& hidden_rows, const Tensor& labels,
+                                const Tensor& weights) const {
+  return head_->loss(context, hidden_rows, labels, weights);
 }
 
 Tensor CausalModel::logits(ForwardContext& context, const Tensor& tokens) const {
@@ -15,7 +48,35 @@ Tensor CausalModel::logits(ForwardContext& context, const Tensor& tokens) const 
 }
 
 Tensor CausalModel::logits_of(ForwardContext& context, const Tensor& hidden_rows) const {
-  return head_logits(context, hidden_rows, *head_);
+  return head_->logits(context, hidden_rows);
+}
+
+void CausalModel::end_layer(const ParameterRegistry& registry) { end_of_layer_.push_back(registry.packs().size()); }
+
+void CausalModel::assign_chunks(ParameterRegistry& registry, const std::vector<LayerRange>& chunks) {
+  if (chunks.empty()) return;
+  chunks_ = chunks;
+  const int last = static_cast<int>(chunks.size()) - 1;
+  const auto chunk_of_layer = [&](int64_t layer) {
+    int chunk = 0;
+    while (chunk < last && layer >= chunks[static_cast<size_t>(chunk)].end) ++chunk;
+    return chunk;
+  };
+  for (Pack& pack : registry.packs()) {
+    const int64_t layer = layer_of_pack(static_cast<size_t>(pack.id));
+    const int chunk = layer < 0 ? 0 : layer == shape_.layers ? last : chunk_of_layer(layer);
+    for (Parameter* p : pack.members) {
+      std::vector<int>& readers = p->spec.chunks;
+      std::fill(readers.begin(), readers.end(), chunk);
+      if (readers.size() > 1) readers.back() = last;  // the tied head
+    }
+  }
+}
+
+int64_t CausalModel::layer_of_pack(size_t pack) const {
+  DF_ASSERT(end_of_layer_.size() == static_cast<size_t>(shape_.layers) + 1, "{} ends of layers", end_of_layer_.size());
+  const auto end = std::upper_bound(end_of_layer_.begin(), end_of_layer_.end(), pack);
+  return end - end_of_layer_.begin() - 1;
 }
 
 void CausalModel::check_rows(const ForwardContext& context, const Tensor& tokens) const {
@@ -27,6 +88,15 @@ void CausalModel::check_rows(const ForwardContext& context, const Tensor& tokens
     throw ConfigError(
         "model: a sequence of {} tokens is longer than the {} positions that the model has (model.max_positions)",
         length, shape_.max_positions);
+}
+
+LayerCosts layer_costs(const ModelShape& s, int64_t sequence) {
+  const double width = static_cast<double>(s.width), head_dim = static_cast<double>(s.head_dim);
+  const double heads = static_cast<double>(s.heads), kv_heads = static_cast<double>(s.kv_heads);
+  const double matrices =
+      width * head_dim * (2 * heads + 2 * kv_heads) + width * static_cast<double>((s.gated_mlp ? 3 : 2) * s.ffn);
+  const double attention = heads * head_dim * static_cast<double>(sequence);  // the unmasked half of scores and sums
+  return {.layer = matrices + attention, .embedding = width, .head = width * static_cast<double>(s.vocabulary)};
 }
 
 double training_flops_per_token(const ModelShape& shape, const ParameterRegistry& registry, int64_t sequence) {

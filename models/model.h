@@ -4,18 +4,47 @@
 #include "core/name_map.h"
 #include "core/parameter_registry.h"
 #include "kernels/ops/head_loss.h"
+#include "models/parts/block_stack.h"
+#include "models/parts/vocabulary.h"
+#include "parallel/context_parallel.h"
+#include "parallel/layer_split.h"
+#include "parallel/tensor_parallel.h"
+
+#include <vector>
 
 namespace deepflow {
 
 // The extents of a decoder-only transformer that others need to know.
 struct ModelShape {
   int64_t layers = 0, width = 0, vocabulary = 0, max_positions = 0;
-  int64_t heads = 0, head_dim = 0;
-  int64_t kv_width = 0;  // kv_heads * head_dim: elements of one token's keys in one layer of a KeyValueCache
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t ffn = 0;
+  bool gated_mlp = false;      // two matrices in front of the activation
+  int64_t row_statistics = 1;  // f32 numbers that a norm keeps of a row
+  int64_t position_rows = 0;   // of the table of learned positions
+  bool tied_head = false;      // the head reads the embedding
 };
+
+// How a model is split. What is pointed to outlives the model.
+struct ModelLayout {
+  const TensorParallel* tp = nullptr;
+  const ContextParallel* cp = nullptr;
+  std::vector<LayerRange> chunks;  // layers of each chunk of the pipeline; empty: one chunk
+};
+
+// Throws ConfigError with the arithmetic, and what would do, when this model cannot be split so.
+// sequence: rows of a sample.
+void check_layout(const ModelShape& shape, const ModelLayout& layout, int64_t sequence);
+
+// What a block, the embedding and the head cost in a training step, relative to each other: operations a token.
+LayerCosts layer_costs(const ModelShape& shape, int64_t sequence);
 
 // A decoder-only language model whose parameters live in a ParameterRegistry that outlives it. It holds no values: the
 // context's store does. Forward passes are pure and may be recorded on several tapes at a time.
+//
+// It is walked in pieces: `enter` makes the residual stream of tokens, `block` takes it through one layer, `finish`
+// normalises what leaves the last. Pipeline stages walk the layers of their chunks and hand each other `leave`'s rows.
+// Under sequence parallelism the residual stream has this rank's dealt rows only; the others work as they would alone.
 class CausalModel {
  public:
   virtual ~CausalModel() = default;
@@ -24,13 +53,28 @@ class CausalModel {
 
   const ModelShape& shape() const { return shape_; }
 
-  // tokens: i32 [M], rows as in context.rows. Returns the final norm's output [M, width] in the compute dtype.
-  // With context.cache (generation, no tape) every layer appends to it; the caller advances the cache afterwards.
-  // Throws ConfigError when the rows exceed max_positions, DataError for a token outside the vocabulary.
-  virtual Var hidden(ForwardContext& context, const Tensor& tokens) const = 0;
+  // Splits the model; once, before the registry is frozen. Needs check_layout.
+  virtual void parallelize(ParameterRegistry& registry, const ModelLayout& layout) = 0;
+  const std::vector<LayerRange>& chunks() const { return chunks_; }
 
+  // What backward keeps of each layer, none of it kAuto. A model is built with one policy for all of them, kNone where
+  // that is kAuto.
+  void set_recompute(std::vector<Recompute> of_layer);
+
+  // tokens: i32 [M], rows as in context.rows. Throws ConfigError when the rows exceed max_positions, DataError for a
+  // token outside the vocabulary.
+  Residual enter(ForwardContext& context, const Tensor& tokens) const;
+  virtual Residual block(ForwardContext& context, int64_t layer, const Residual& stream) const = 0;
+  Var finish(ForwardContext& context, const Residual& stream) const { return (*norm_)(context, stream).normed; }
+  static Var leave(ForwardContext& context, const Residual& stream);  // f32 rows for the next chunk
+
+  // All of it on one rank. Returns the final norm's output [M, width] in the compute dtype. With context.cache
+  // (generation, no tape) every layer appends to it; the caller advances the cache afterwards.
+  Var hidden(ForwardContext& context, const Tensor& tokens) const;
   // Labels and weights as in kernels/ops/head_loss.h.
   LossResult loss(ForwardContext& context, const Tensor& tokens, const Tensor& labels, const Tensor& weights) const;
+  LossResult loss_of(ForwardContext& context, const Var& hidden_rows, const Tensor& labels,
+                     const Tensor& weights) const;
   Tensor logits(ForwardContext& context, const Tensor& tokens) const;  // f32 [M, vocabulary], no tape
   // Of some rows of what `hidden` returned: a generator needs only the last of each sequence.
   Tensor logits_of(ForwardContext& context, const Tensor& hidden_rows) const;
@@ -38,11 +82,25 @@ class CausalModel {
   virtual ForeignNames hugging_face_names() const = 0;
 
  protected:
-  explicit CausalModel(const ModelShape& shape) : shape_(shape) {}
-  void check_rows(const ForwardContext& context, const Tensor& tokens) const;
+  CausalModel(const ModelShape& shape, Recompute recompute);
+  Recompute recompute_of(int64_t layer) const { return recompute_[static_cast<size_t>(layer)]; }
+  virtual Var embed(ForwardContext& context, const Tensor& tokens) const = 0;
+  // Packs declared since the last call belong together: first what stands before the layers, then layer by layer.
+  void end_layer(const ParameterRegistry& registry);
+  // Every parameter gets the chunks that read it.
+  void assign_chunks(ParameterRegistry& registry, const std::vector<LayerRange>& chunks);
 
   ModelShape shape_;
-  Pack* head_ = nullptr;
+  std::unique_ptr<Norm> norm_;
+  std::unique_ptr<VocabularyHead> head_;
+
+ private:
+  void check_rows(const ForwardContext& context, const Tensor& tokens) const;
+  int64_t layer_of_pack(size_t pack) const;  // -1: before the first; layers: behind the last
+
+  std::vector<LayerRange> chunks_;
+  std::vector<Recompute> recompute_;
+  std::vector<size_t> end_of_layer_;  // number of packs declared until then
 };
 
 // Floating-point operations that training on one token of a sequence of `sequence` tokens needs, as the field counts

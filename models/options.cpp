@@ -75,9 +75,15 @@ void declare(OptionGroup& group, ModelOptions& options) {
   group.add("init_from", options.init_from)
       .help("Hugging Face folder (config.json, safetensors) with the initial weights; empty: random ones");
   group.add("recompute", options.recompute)
-      .values({{"none", Recompute::kNone}, {"full", Recompute::kFull}})
-      .help("full: keep only each block's input and run its forward again in backward")
-      .source("Chen et al. 2016");
+      .values({{"none", Recompute::kNone},
+               {"selective", Recompute::kSelective},
+               {"full", Recompute::kFull},
+               {"auto", Recompute::kAuto}})
+      .help(
+          "what backward makes again; selective: normed rows and activations, from the results of products; full: keep "
+          "only each block's input and run its forward again; auto: for each block the least that fits "
+          "train.memory_budget. The result is the same, bit for bit")
+      .source("Chen et al. 2016, Korthikanti et al. 2022");
   for (const auto& config : options.configs_) config->declare(group.variant("family", config->family()));
 }
 

@@ -10,10 +10,7 @@ namespace {
 class Adamw final : public Optimizer {
  public:
   Adamw(const OptimOptions& options, OptimizerDomain domain)
-      : options_(options),
-        domain_(std::move(domain)),
-        m_(domain_.runtime, "adamw.m", domain_.pieces),
-        v_(domain_.runtime, "adamw.v", domain_.pieces) {}
+      : options_(options), domain_(std::move(domain)), m_(domain_, "adamw.m"), v_(domain_, "adamw.v") {}
 
   void update(const UpdateStep& step) override {
     AdamwStep s{};
@@ -27,14 +24,14 @@ class Adamw final : public Optimizer {
     const AdamwRange decaying(domain_.runtime, s);
     s.weight_decay = 0;
     const AdamwRange plain(domain_.runtime, s);
-    update_in_tiles(domain_, [&](size_t i, int64_t begin, int64_t count) {
-      const ShardPiece& piece = domain_.pieces[i];
-      const Bucket& bucket = domain_.store.buckets()[static_cast<size_t>(piece.bucket)];
-      const int64_t at = piece.begin + begin;
-      const AdamwRange& update_range = decays(piece.parameter->spec.role) ? decaying : plain;
-      update_range(bucket.master.data<float>() + at, m_.of(i).data<float>() + begin, v_.of(i).data<float>() + begin,
-                   bucket.grad.data<float>() + at, count);
-    });
+    update_in_tiles(domain_,
+                    [&](const PieceRange& r) {
+                      const AdamwRange& update_range =
+                          decays(domain_.pieces[r.piece].parameter->spec.role) ? decaying : plain;
+                      update_range(r.master, m_.of(r.piece).data<float>() + r.begin,
+                                   v_.of(r.piece).data<float>() + r.begin, r.gradient, r.count);
+                    },
+                    {&m_, &v_});
   }
 
   void visit_state(const StateVisitor& visit) override {

@@ -6,36 +6,38 @@
 #include <cmath>
 
 namespace deepflow {
-namespace {
 
-int counting_rank(const ShardMap& shards, const Communicator& domain) {
-  return shards.num_ranks() > 1 ? domain.rank() : 0;
+std::vector<ShardPiece> counted_pieces(ResidentStore& store, const GradientDomains& domains) {
+  std::vector<ShardPiece> pieces;
+  if (store.shards().num_ranks() == 1) {
+    // The sum is whole on all ranks of the gradient axes: each counts a share.
+    Communicator& all = domains.gradient();
+    pieces = ShardMap(store.buckets(), all.size(), UpdateUnit::kRow).pieces(all.rank());
+  } else if (domains.replica().rank() == 0) {
+    pieces = store.pieces();
+  }
+  pieces.erase(std::remove_if(pieces.begin(), pieces.end(),
+                              [&](const ShardPiece& piece) { return !domains.counts(*piece.parameter); }),
+               pieces.end());
+  return pieces;
 }
 
-Tensor gradient_piece(ResidentStore& store, const ShardPiece& piece) {
-  return store.buckets()[static_cast<size_t>(piece.bucket)].grad.flat_range(piece.begin, piece.end);
-}
-
-}  // namespace
-
-double gradient_norm(Runtime& runtime, ResidentStore& store, const ShardMap& shards, Communicator& domain) {
+double gradient_norm(Runtime& runtime, ResidentStore& store, std::span<const ShardPiece> counted, Communicator& world) {
   if (const std::optional<double> known = store.gradient_square_sum()) return std::sqrt(*known);
   double sum = 0;
-  for (const ShardPiece& piece : shards.pieces(counting_rank(shards, domain)))
-    sum += sum_squares(runtime, gradient_piece(store, piece));
-  if (shards.num_ranks() > 1) sum = sum_doubles(domain, std::span(&sum, 1), "gradient norm").front();
-  return std::sqrt(sum);
+  for (const ShardPiece& piece : counted) sum += sum_squares(runtime, store.gradient_piece(piece));
+  return std::sqrt(sum_doubles(world, std::span(&sum, 1), "gradient norm").front());
 }
 
-std::optional<std::string> first_parameter_not_finite(Runtime& runtime, ResidentStore& store, const ShardMap& shards,
-                                                      Communicator& domain) {
+std::optional<std::string> first_parameter_not_finite(Runtime& runtime, ResidentStore& store,
+                                                      std::span<const ShardPiece> counted, Communicator& world) {
   const auto& parameters = store.registry().parameters();
   std::vector<double> bad(parameters.size());
-  for (const ShardPiece& piece : shards.pieces(counting_rank(shards, domain)))
-    if (!all_finite(runtime, gradient_piece(store, piece)))
+  for (const ShardPiece& piece : counted)
+    if (!all_finite(runtime, store.gradient_piece(piece)))
       for (size_t i = 0; i < parameters.size(); ++i)
         if (&parameters[i] == piece.parameter) bad[i] = 1;
-  bad = sum_doubles(domain, bad, "parameters not finite");
+  bad = sum_doubles(world, bad, "parameters not finite");
   for (size_t i = 0; i < parameters.size(); ++i)
     if (bad[i] > 0) return parameters[i].spec.name;
   return std::nullopt;

@@ -29,6 +29,7 @@ void declare(OptionGroup& group, OptimOptions& o) {
       .help("largest global gradient norm; larger gradients are scaled down to it; 0 turns clipping off")
       .at_least(0)
       .source("Pascanu et al. 2013");
+  group.add("loss_scale", o.loss_scale).help("Dynamic loss scale, with train.precision=f16 only.");
 }
 
 }  // namespace deepflow

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/option.h"
+#include "optim/loss_scale.h"
 
 #include <cstdint>
 #include <string>
@@ -20,6 +21,7 @@ struct OptimOptions {
   bool nesterov = false;
   double weight_decay = 0.1;
   double clip = 1.0;  // 0: none
+  LossScaleOptions loss_scale;
 };
 
 void declare(OptionGroup& group, OptimOptions& options);

@@ -29,6 +29,7 @@ struct OptimizerDomain {
   Runtime& runtime;
   ResidentStore& store;
   std::vector<ShardPiece> pieces;
+  std::string offload_dir;  // folder of a file that holds the state instead of memory; empty: memory
 };
 
 // Adding an optimizer: one file with a factory, one line in optimizer.cpp.

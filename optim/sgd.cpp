@@ -10,7 +10,7 @@ namespace {
 class Sgd final : public Optimizer {
  public:
   Sgd(const OptimOptions& options, OptimizerDomain domain)
-      : options_(options), domain_(std::move(domain)), momentum_(domain_.runtime, "sgd.momentum", domain_.pieces) {}
+      : options_(options), domain_(std::move(domain)), momentum_(domain_, "sgd.momentum") {}
 
   void update(const UpdateStep& step) override {
     SgdStep s{};
@@ -23,14 +23,13 @@ class Sgd final : public Optimizer {
     const SgdRange decaying(domain_.runtime, s);
     s.weight_decay = 0;
     const SgdRange plain(domain_.runtime, s);
-    update_in_tiles(domain_, [&](size_t i, int64_t begin, int64_t count) {
-      const ShardPiece& piece = domain_.pieces[i];
-      const Bucket& bucket = domain_.store.buckets()[static_cast<size_t>(piece.bucket)];
-      const int64_t at = piece.begin + begin;
-      const SgdRange& update_range = decays(piece.parameter->spec.role) ? decaying : plain;
-      update_range(bucket.master.data<float>() + at, momentum_.of(i).data<float>() + begin,
-                   bucket.grad.data<float>() + at, count);
-    });
+    update_in_tiles(domain_,
+                    [&](const PieceRange& r) {
+                      const SgdRange& update_range =
+                          decays(domain_.pieces[r.piece].parameter->spec.role) ? decaying : plain;
+                      update_range(r.master, momentum_.of(r.piece).data<float>() + r.begin, r.gradient, r.count);
+                    },
+                    {&momentum_});
   }
 
   void visit_state(const StateVisitor& visit) override { momentum_.visit_state(domain_.pieces, visit); }

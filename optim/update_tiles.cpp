@@ -8,6 +8,7 @@ namespace {
 
 constexpr int64_t kFlatElements = 64 * 1024;  // of a task without panels
 constexpr int64_t kTileColumns = 1024;        // 64 rows of master, moments and gradient stay in a core's cache
+constexpr size_t kTasksOfAGroup = 64;         // of offloaded state: at most 16 MiB of each moment in memory at once
 
 // Part of one piece: flat, or a tile of rows and columns whose panels are written as well.
 struct Task {
@@ -57,40 +58,62 @@ void add_tiles(std::vector<Task>& tasks, size_t index, const Parameter& p) {
     }
 }
 
-void update_tile(const Task& t, const Parameter& p, const UpdateRange& update) {
+struct Arrays {
+  Tensor master, gradient;
+};
+
+void update_range(const Arrays& of, size_t piece, int64_t begin, int64_t count, const UpdateRange& update) {
+  update({piece, begin, count, of.master.data<float>() + begin, of.gradient.data<float>() + begin});
+}
+
+void update_tile(const Task& t, const Parameter& p, const Arrays& arrays, const UpdateRange& update) {
   const int64_t cols = p.pack->cols, begin = t.row * cols + t.col - p.pack_offset;
   if (t.cols == cols) {
-    update(t.piece, begin, t.rows * cols);
+    update_range(arrays, t.piece, begin, t.rows * cols, update);
     return;
   }
-  for (int64_t r = 0; r < t.rows; ++r) update(t.piece, begin + r * cols, t.cols);
+  for (int64_t r = 0; r < t.rows; ++r) update_range(arrays, t.piece, begin + r * cols, t.cols, update);
+}
+
+void page_out(const std::vector<PieceState*>& states, size_t first_piece, size_t last_piece) {
+  for (PieceState* state : states)
+    for (size_t i = first_piece; i <= last_piece; ++i) state->page_out(i);
 }
 
 }  // namespace
 
-void update_in_tiles(OptimizerDomain& domain, const UpdateRange& update) {
+void update_in_tiles(OptimizerDomain& domain, const UpdateRange& update, const std::vector<PieceState*>& states) {
   const std::vector<PackPlan> plans = plan_packs(domain);
   const auto plan_of = [&](size_t piece) -> const PackPlan& {
     return plans[static_cast<size_t>(domain.pieces[piece].parameter->pack->id)];
   };
   std::vector<Task> tasks;
+  std::vector<Arrays> arrays;
   for (size_t i = 0; i < domain.pieces.size(); ++i) {
+    arrays.push_back({domain.store.master_piece(domain.pieces[i]), domain.store.gradient_piece(domain.pieces[i])});
     if (plan_of(i).panels.any())
       add_tiles(tasks, i, *domain.pieces[i].parameter);
     else
       add_flat(tasks, i, domain.pieces[i].end - domain.pieces[i].begin);
   }
-  domain.runtime.pool().parallel_for_dynamic(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
-    const Task& t = tasks[static_cast<size_t>(i)];
+  const auto run = [&](const Task& t) {
     if (t.cols == 0) {
-      update(t.piece, t.begin, t.count);
+      update_range(arrays[t.piece], t.piece, t.begin, t.count, update);
       return;
     }
     const Parameter& p = *domain.pieces[t.piece].parameter;
-    update_tile(t, p, update);
+    update_tile(t, p, arrays[t.piece], update);
     write_panels(domain.runtime, domain.store.master(*p.pack).data<float>(), plan_of(t.piece).panels, t.row, t.rows,
                  t.col, t.cols);
-  });
+  };
+  const bool offloaded = std::any_of(states.begin(), states.end(), [](auto* s) { return s->is_offloaded(); });
+  const size_t group = offloaded ? kTasksOfAGroup : std::max<size_t>(1, tasks.size());
+  for (size_t first = 0; first < tasks.size(); first += group) {
+    const size_t count = std::min(group, tasks.size() - first);
+    domain.runtime.pool().parallel_for_dynamic(static_cast<int64_t>(count),
+                                               [&](int64_t i) { run(tasks[first + static_cast<size_t>(i)]); });
+    if (offloaded) page_out(states, tasks[first].piece, tasks[first + count - 1].piece);
+  }
   for (Pack& pack : domain.store.registry().packs())
     domain.store.written(pack, plans[static_cast<size_t>(pack.id)].panels.any());
 }

@@ -17,4 +17,21 @@ std::vector<RowSpan> context_spans(int64_t sequence, ContextMethod method, int r
   return {low, high};
 }
 
+void check_context_parallel(const ContextParallel& cp, int64_t heads, int64_t kv_heads, int64_t sequence) {
+  if (!is_split(&cp)) return;
+  const int64_t n = cp.size();
+  context_spans(sequence, cp.method, cp.rank(), cp.size());
+  if (cp.method != ContextMethod::kUlysses) return;
+  if (heads % n != 0)
+    throw ConfigError(
+        "parallel.cp {}: Ulysses deals whole heads, and {} heads on a rank do not divide by {}; use a parallel.cp that "
+        "divides {}, or the ring",
+        n, heads, n, heads);
+  if (kv_heads % n != 0 && n % kv_heads != 0)
+    throw ConfigError(
+        "parallel.cp {}: Ulysses deals whole key heads, and of {} on a rank and {} ranks neither divides the other; "
+        "use another parallel.cp, or the ring",
+        n, kv_heads, n);
+}
+
 }  // namespace deepflow

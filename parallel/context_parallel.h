@@ -28,4 +28,9 @@ inline bool is_split(const ContextParallel* cp) { return cp && cp->comm && cp->c
 // when the sequence does not divide.
 std::vector<RowSpan> context_spans(int64_t sequence, ContextMethod method, int rank, int num_ranks);
 
+// Throws ConfigError when sequences of `sequence` rows, or the heads that are left on a rank after tensor parallelism,
+// cannot be cut over the ranks. Heads matter to Ulysses only: every rank needs as many of them, and the key heads
+// divide by the ranks or the ranks by the key heads.
+void check_context_parallel(const ContextParallel& cp, int64_t heads, int64_t kv_heads, int64_t sequence);
+
 }  // namespace deepflow

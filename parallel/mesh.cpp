@@ -18,6 +18,13 @@ std::string text_of(const std::vector<AxisSize>& axes) {
   return parts.empty() ? "1 rank" : fmt::format("{}", fmt::join(parts, " x "));
 }
 
+std::vector<int> divisors(int n) {
+  std::vector<int> found;
+  for (int d = 1; d <= n; ++d)
+    if (n % d == 0) found.push_back(d);
+  return found;
+}
+
 // Every way to write `ranks` as a product over the axes that are not fixed at 1.
 void factorise(std::vector<AxisSize>& axes, size_t at, int ranks, const std::vector<AxisSize>& wanted,
                std::vector<std::vector<AxisSize>>& found) {
@@ -82,8 +89,13 @@ std::vector<AxisSize> fit_layout(std::vector<AxisSize> axes, int num_ranks) {
   return axes;
 }
 
-std::vector<AxisSize> layout_of(const ParallelOptions& options, int num_ranks) {
-  return fit_layout({{"pp", 1}, {"dp", options.dp}, {"cp", 1}, {"tp", 1}}, num_ranks);
+std::vector<AxisSize> layout_of(const ParallelOptions& o, int num_ranks) {
+  const std::vector<AxisSize> fitted = fit_layout({{"pp", o.pp}, {"dp", o.dp}, {"cp", o.cp}, {"tp", o.tp}}, num_ranks);
+  const int dp = fitted[1].size, shard = o.shard == 0 ? dp : o.shard;
+  if (dp % shard != 0)
+    throw ConfigError("parallel.shard: {} does not divide the {} data-parallel ranks; it can be {}", shard, dp,
+                      fmt::join(divisors(dp), ", "));
+  return {fitted[0], {"dr", dp / shard}, {"ds", shard}, fitted[2], fitted[3]};
 }
 
 Mesh::Mesh(Communicator& world, std::vector<AxisSize> axes) : world_(world), axes_(std::move(axes)) {
@@ -141,6 +153,16 @@ Communicator& Mesh::along(std::span<const std::string> axes) {
   return *made;
 }
 
-std::string Mesh::describe() const { return text_of(axes_); }
+std::string Mesh::describe() const {
+  std::vector<AxisSize> axes;
+  for (const AxisSize& a : axes_) {
+    const bool continued = a.name == "ds" && !axes.empty() && axes.back().name == "dp";
+    if (continued)
+      axes.back().size *= a.size;
+    else
+      axes.push_back({a.name == "dr" ? "dp" : a.name, a.size});
+  }
+  return text_of(axes) + (size("dr") > 1 && size("ds") > 1 ? fmt::format(" (shards of {})", size("ds")) : "");
+}
 
 }  // namespace deepflow

@@ -1,5 +1,7 @@
 #include "parallel/parallel_options.h"
 
+#include "parallel/schedule_registry.h"
+
 namespace deepflow {
 
 void declare(OptionGroup& group, ParallelOptions& options) {
@@ -7,10 +9,44 @@ void declare(OptionGroup& group, ParallelOptions& options) {
       .help("data-parallel ranks, which split each batch; 0: all ranks that the other axes leave")
       .unit("ranks")
       .at_least(0);
+  group.add("tp", options.tp)
+      .help("tensor-parallel ranks, which split heads, hidden features and the vocabulary")
+      .unit("ranks")
+      .source("Shoeybi et al. 2019, Megatron-LM, section 3")
+      .at_least(1);
+  group.add("sp", options.sp)
+      .help("with tp: the rows of norms and of the residual stream are split over the same ranks")
+      .source("Korthikanti et al. 2022, section 4.2");
+  group.add("tp_overlap", options.tp_overlap)
+      .help("with sp: products go chunk by chunk while the rows of the next are under way");
+  group.add("cp", options.cp).help("context-parallel ranks, which split every sequence").unit("ranks").at_least(1);
+  group.add("cp_method", options.cp_method)
+      .values({{"ring", ContextMethod::kRing}, {"ulysses", ContextMethod::kUlysses}})
+      .help("ring: keys and values go round; ulysses: all-to-all, each rank has some heads of whole sequences")
+      .source("Liu et al. 2023, Ring Attention; Jacobs et al. 2023, DeepSpeed-Ulysses");
+  group.add("pp", options.pp).help("pipeline stages").unit("ranks").at_least(1);
+  group.add("vp", options.vp)
+      .help("model chunks of each pipeline stage; 0: as few as the schedule can do with")
+      .source("Narayanan et al. 2021, section 2.2")
+      .at_least(0);
+  group.add("schedule", options.schedule)
+      .help("order of the micro-batches in the pipeline; `deepflow schedule show` draws it")
+      .one_of(schedule_names())
+      .when_absent("1f1b, or interleaved_1f1b with vp > 1");
+  group.add("layers", options.layers)
+      .help("layers of each chunk of the pipeline, in order; empty: by their cost, head and embedding counted")
+      .at_least(0);
   group.add("zero", options.zero)
-      .help("what is sharded over the data-parallel ranks; 0: nothing, 1: optimizer state and the update")
+      .help(
+          "what is sharded over the data-parallel (and context-parallel) ranks; 0: nothing, 1: optimizer state and the "
+          "update, 2: gradients as well, 3: parameters as well")
       .source("Rajbhandari et al. 2020, ZeRO, section 5")
-      .range(0, 1);
+      .range(0, 3);
+  group.add("shard", options.shard)
+      .help("data-parallel ranks among which ZeRO shards, for instance those of a node; 0: all")
+      .unit("ranks")
+      .source("Zhao et al. 2023, PyTorch FSDP, section 3.2.2, hybrid sharding")
+      .at_least(0);
   group.add("comm_timeout", options.comm.timeout)
       .help("a collective that makes no progress for so long stops the job and names the rank that is missing")
       .unit("s")

@@ -2,8 +2,10 @@
 
 #include "core/option.h"
 #include "parallel/collective_limits.h"
+#include "parallel/context_parallel.h"
 
 #include <string>
+#include <vector>
 
 namespace deepflow {
 
@@ -17,8 +19,18 @@ struct CommOptions {
 
 // The layout, section `parallel` of a recipe.
 struct ParallelOptions {
-  int dp = 0;    // ranks that split the batch; 0: all that the other axes leave
-  int zero = 1;  // 0: every rank keeps all optimizer state; 1: each keeps its shard
+  int dp = 0;              // ranks that split the batch; 0: all that the other axes leave
+  int tp = 1;              // ranks that split matrices
+  bool sp = true;          // with tp > 1: rows of the residual stream are split as well
+  bool tp_overlap = true;  // with sp: messages behind products
+  int cp = 1;              // ranks that split sequences
+  ContextMethod cp_method = ContextMethod::kRing;
+  int pp = 1;               // pipeline stages
+  int vp = 0;               // model chunks a stage; 0: as few as can be
+  std::string schedule;     // empty: by pp and vp
+  std::vector<int> layers;  // of each chunk; empty: balanced
+  int zero = 1;             // what is sharded: 1 optimizer state, 2 gradients too, 3 parameters too
+  int shard = 0;            // data-parallel ranks among which ZeRO shards, replicas of each other; 0: all
   CommOptions comm;
 };
 void declare(OptionGroup& group, ParallelOptions& options);

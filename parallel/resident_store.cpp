@@ -2,65 +2,124 @@
 
 #include "core/error.h"
 #include "kernels/ops/elementwise.h"
-#include "kernels/ops/matmul.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace deepflow {
 namespace {
 
-bool is_for_input_grad(Form form) { return form == Form::kInputGrad || form == Form::kInputGradInt8; }
+bool cuts(const ResidentStoreOptions& o, int level) {
+  return o.zero >= level && o.domains && o.domains->shard().size() > 1;
+}
+
+// With ZeRO-3, whether a pack is read exactly decides how its bucket travels.
+std::vector<Bucket> buckets_of(ParameterRegistry& registry, const ResidentStoreOptions& o) {
+  return make_buckets(registry, o.bucket_elements, o.domains, cuts(o, 3) && o.compute != DType::kF32);
+}
+
+// Int8 forms have scales that follow from the exact values.
+GatheredMasters::Read read_for(Form form) {
+  const bool rounded = form == Form::kRowMajor || form == Form::kForward || form == Form::kInputGrad;
+  return rounded ? GatheredMasters::Read::kRounded : GatheredMasters::Read::kExact;
+}
+
+ResidentStoreOptions options_of(DType compute, int64_t bucket_elements, FormsKept kept) {
+  ResidentStoreOptions o;
+  o.compute = compute;
+  o.bucket_elements = bucket_elements;
+  o.forms_kept = kept;
+  return o;
+}
 
 }  // namespace
 
-ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, DType compute, int64_t bucket_elements,
-                             FormsKept forms_kept)
+ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, const ResidentStoreOptions& options)
     : runtime_(runtime),
       registry_(registry),
-      compute_(compute),
-      forms_kept_(forms_kept),
-      buckets_(make_buckets(registry, bucket_elements)) {
-  packs_.resize(registry.packs().size());
-  progress_.resize(buckets_.size());
+      options_(options),
+      buckets_(buckets_of(registry, options)),
+      shards_(buckets_, cuts(options, 1) ? options.domains->shard().size() : 1, options.unit),
+      shard_rank_(cuts(options, 1) ? options.domains->shard().rank() : 0),
+      gradients_(runtime, buckets_, shards_, shard_rank_, cuts(options, 2),
+                 !options.domains || options.domains->world().size() == 1),
+      forms_(runtime, options.compute, options.forms_kept),
+      places_(registry.packs().size()),
+      sharing_(buckets_.size()) {
+  for (Bucket& bucket : buckets_)
+    for (size_t i = 0; i < bucket.packs.size(); ++i)
+      places_[static_cast<size_t>(bucket.packs[i]->id)] = {bucket.id, bucket.offsets[i]};
+  if (cuts(options, 3)) {
+    const auto drop_forms = [this](const Bucket& bucket) {
+      for (const Pack* pack : bucket.packs) forms_.drop(*pack);
+    };
+    gathered_ = std::make_unique<GatheredMasters>(
+        runtime, buckets_, shards_, options.domains->shard().duplicate("parameters"), options.compute, drop_forms);
+    return;
+  }
   for (Bucket& bucket : buckets_) {
     bucket.master = Tensor::empty(runtime.memory(), {bucket.num_elements}, DType::kF32);
     fill(runtime, bucket.master, 0);
-    for (size_t i = 0; i < bucket.packs.size(); ++i) {
-      state(*bucket.packs[i]).bucket = bucket.id;
-      state(*bucket.packs[i]).offset = bucket.offsets[i];
-    }
   }
 }
 
+ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, DType compute, int64_t bucket_elements,
+                             FormsKept forms_kept)
+    : ResidentStore(runtime, registry, options_of(compute, bucket_elements, forms_kept)) {}
+
 // Operations under way hold memory of the runtime, which ends after this; errors have been or will be told by others.
 ResidentStore::~ResidentStore() {
-  for (BucketState& p : progress_)
-    for (const WorkPtr& work : {p.reducing, p.sharing}) try {
-        if (work) work->wait_host();
-      } catch (const CommError&) {
-      }
+  for (const WorkPtr& work : sharing_) try {
+      if (work) work->wait_host();
+    } catch (const CommError&) {
+    }
 }
 
 void ResidentStore::initialise(uint64_t seed) {
-  for (Parameter& p : registry_.parameters()) {
-    Tensor value = master(p);
-    if (p.spec.init.kind == Initialiser::Kind::kConstant) {
-      fill(runtime_, value, p.spec.init.value);
-    } else {
-      const Box& box = p.boxes.front();
-      const bool matrix = box.lo.size() > 1;
-      fill_normal(runtime_, value, random_site(seed, p.spec.name), p.spec.init.stddev, matrix ? box.lo[0] : 0,
-                  box.lo.back());
-    }
+  if (gathered_) {
+    gathered_->wait();
+    for (const ShardPiece& piece : pieces())
+      initialise_piece(piece.parameter->spec, piece.box, master_piece(piece), seed);
+  } else {
+    for (const Parameter& p : registry_.parameters())
+      if (p.pack->local) initialise_piece(p.spec, p.boxes.front(), master(p), seed);
   }
   state_written();
 }
 
+void ResidentStore::initialise_piece(const ParameterSpec& spec, const Box& box, const Tensor& values, uint64_t seed) {
+  Tensor flat = values.view({values.num_elements()});
+  if (spec.init.kind == Initialiser::Kind::kConstant) {
+    fill(runtime_, flat, spec.init.value);
+    return;
+  }
+  const size_t dims = box.lo.size();
+  DF_ASSERT(dims <= 3, "{}", spec.name);
+  const int64_t cols = box.hi.back() - box.lo.back();
+  const int64_t row = dims > 1 ? box.lo[dims - 2] : 0, rows = dims > 1 ? box.hi[dims - 2] - row : 1;
+  const int64_t first = dims > 2 ? box.lo[0] : 0, last = dims > 2 ? box.hi[0] : 1;
+  const RandomSite site = random_site(seed, spec.name);
+  for (int64_t matrix = first; matrix < last; ++matrix) {
+    const int64_t begin = (matrix - first) * rows * cols;
+    Tensor part = flat.flat_range(begin, begin + rows * cols).view({rows, cols});
+    fill_normal(runtime_, part, site, spec.init.stddev, dims > 2 ? matrix * spec.shape[1] + row : row, box.lo.back());
+  }
+}
+
+const ResidentStore::Place& ResidentStore::place(const Pack& pack) const {
+  const Place& p = places_[static_cast<size_t>(pack.id)];
+  DF_ASSERT(p.bucket >= 0, "{} is not on this rank", pack.name);
+  return p;
+}
+
+Tensor ResidentStore::slice(const Tensor& bucket, const Pack& pack) const {
+  const int64_t begin = place(pack).offset;
+  return bucket.flat_range(begin, begin + pack.num_elements()).view({pack.physical_rows, pack.cols});
+}
+
 Tensor ResidentStore::master(const Pack& pack) {
-  const PackState& s = state(pack);
-  return buckets_[static_cast<size_t>(s.bucket)]
-      .master.flat_range(s.offset, s.offset + pack.num_elements())
-      .view({pack.physical_rows, pack.cols});
+  DF_ASSERT(!gathered_, "{} is only here in pieces", pack.name);
+  return slice(buckets_[static_cast<size_t>(place(pack).bucket)].master, pack);
 }
 
 Tensor ResidentStore::master(const Parameter& p) {
@@ -70,165 +129,101 @@ Tensor ResidentStore::master(const Parameter& p) {
       .view(p.local_shape);
 }
 
-Tensor ResidentStore::gradient_of(const Parameter& p) {
-  Bucket& bucket = buckets_[static_cast<size_t>(state(*p.pack).bucket)];
-  DF_ASSERT(bucket.grad.defined());
-  const int64_t begin = bucket.offset_of(p);
-  return bucket.grad.flat_range(begin, begin + p.local_shape.num_elements()).view(p.local_shape);
+Tensor ResidentStore::whole_master(const Parameter& p, Stream& stream) {
+  if (!gathered_) {
+    wait_for_masters(stream);
+    return master(p);
+  }
+  const int bucket = place(*p.pack).bucket;
+  const int64_t begin = buckets_[static_cast<size_t>(bucket)].offset_of(p);
+  return gathered_->use(bucket, GatheredMasters::Read::kExact, stream)
+      .flat_range(begin, begin + p.local_shape.num_elements())
+      .view(p.local_shape);
+}
+
+Tensor ResidentStore::master_piece(const ShardPiece& piece) {
+  if (!gathered_) return buckets_[static_cast<size_t>(piece.bucket)].master.flat_range(piece.begin, piece.end);
+  const int64_t begin = shards_.begin(piece.bucket, shard_rank_);
+  return gathered_->shard(piece.bucket).flat_range(piece.begin - begin, piece.end - begin);
+}
+
+void ResidentStore::load(const Parameter& p, const Tensor& value) {
+  DF_ASSERT(value.num_elements() == p.local_shape.num_elements(), "{}: {}", p.spec.name, value.shape().to_string());
+  const Tensor from = value.view({value.num_elements()});
+  const Place& at = place(*p.pack);
+  if (gathered_) gathered_->wait();
+  if (WorkPtr& sharing = sharing_[static_cast<size_t>(at.bucket)]) std::exchange(sharing, nullptr)->wait_host();
+  const int64_t start = at.offset + p.pack_offset, size = p.local_shape.num_elements();
+  const int64_t lo = gathered_ ? std::max(start, shards_.begin(at.bucket, shard_rank_)) : start;
+  const int64_t hi = gathered_ ? std::min(start + size, shards_.end(at.bucket, shard_rank_)) : start + size;
+  if (lo < hi) {
+    Tensor to = master_piece({nullptr, at.bucket, lo, hi, {}});
+    copy(runtime_, from.flat_range(lo - start, hi - start), to);
+  }
+  written(*p.pack);
 }
 
 Tensor ResidentStore::acquire(Pack& pack, Form form, Stream& stream) {
-  WorkPtr& sharing = progress_[static_cast<size_t>(state(pack).bucket)].sharing;
-  if (sharing) std::exchange(sharing, nullptr)->wait(stream);
-  if (form == Form::kMaster) return master(pack);
-  if (is_for_input_grad(form) && forms_kept_ == FormsKept::kForward) {
-    DerivedForm transient;
-    derive(pack, form, transient);
-    return transient.value;
-  }
-  DerivedForm& derived = forms_[{pack.id, form}];
-  if (derived.version != pack.version) derive(pack, form, derived);
-  return derived.value;
+  const int bucket = place(pack).bucket;
+  if (WorkPtr& sharing = sharing_[static_cast<size_t>(bucket)]) std::exchange(sharing, nullptr)->wait(stream);
+  if (!gathered_)
+    return form == Form::kMaster ? master(pack) : forms_.acquire(pack, form, [&] { return master(pack); });
+
+  const Tensor values = slice(gathered_->use(bucket, read_for(form), stream), pack);
+  if (form == Form::kMaster || (form == Form::kRowMajor && values.dtype() == options_.compute)) return values;
+  return forms_.acquire(pack, form, [&] {
+    if (values.dtype() == DType::kF32) return values;
+    Tensor widened = Tensor::empty(runtime_.memory(), values.shape(), DType::kF32);
+    copy(runtime_, values, widened);
+    return widened;
+  });
 }
 
-void ResidentStore::derive(Pack& pack, Form form, DerivedForm& derived) {
-  const Tensor source = master(pack);
-  if (!derived.value.defined()) {
-    if (form == Form::kRowMajor)
-      derived.value = Tensor::empty(runtime_.memory(), source.shape(), compute_);
-    else
-      derived.value = Tensor::empty(
-          runtime_.memory(),
-          {static_cast<int64_t>(packed_weight_bytes(runtime_, compute_, pack.physical_rows, pack.cols, form))},
-          DType::kU8);
-  }
-  if (form == Form::kForward || form == Form::kInputGrad) {
-    // One pass over the master serves both.
-    if (const WeightPanels both = panels(pack); both.forward && both.input_grad) {
-      write_panels(runtime_, source, both);
-      for (const Form f : {Form::kForward, Form::kInputGrad}) forms_.at({pack.id, f}).version = pack.version;
-      return;
-    }
-  }
-  if (form == Form::kRowMajor)
-    copy(runtime_, source, derived.value);
-  else
-    pack_weight(runtime_, source, compute_, form, derived.value);
-  derived.version = pack.version;
-}
-
-WeightPanels ResidentStore::panels(const Pack& pack) {
-  WeightPanels panels{pack.physical_rows, pack.cols};
-  for (const Form form : {Form::kForward, Form::kInputGrad}) {
-    const auto known = forms_.find({pack.id, form});
-    if (known == forms_.end()) continue;
-    if (!lies_in_panels(runtime_, compute_, pack.physical_rows, pack.cols, form)) return {};
-    (form == Form::kForward ? panels.forward : panels.input_grad) = static_cast<BF16*>(known->second.value.raw());
-  }
-  return panels;
-}
+WeightPanels ResidentStore::panels(const Pack& pack) { return pack.local ? forms_.panels(pack) : WeightPanels{}; }
 
 void ResidentStore::written(Pack& pack, bool with_panels) {
   ++pack.version;
-  if (!with_panels) return;
-  for (const Form form : {Form::kForward, Form::kInputGrad})
-    if (const auto known = forms_.find({pack.id, form}); known != forms_.end()) known->second.version = pack.version;
-}
-
-int64_t ResidentStore::form_bytes() const {
-  int64_t bytes = 0;
-  for (const auto& [key, form] : forms_) bytes += static_cast<int64_t>(form.value.num_bytes());
-  return bytes;
-}
-
-void ResidentStore::ensure_gradients(Bucket& bucket) {
-  if (bucket.grad.defined()) return;
-  bucket.grad = Tensor::empty(runtime_.memory(), {bucket.num_elements}, DType::kF32);
-  // The gaps between packs; gradients themselves are overwritten by the first contribution.
-  for (size_t i = 0; i < bucket.packs.size(); ++i) {
-    const int64_t end = i + 1 < bucket.packs.size() ? bucket.offsets[i + 1] : bucket.num_elements;
-    float* values = bucket.grad.data<float>();
-    std::fill(values + bucket.offsets[i] + bucket.packs[i]->num_elements(), values + end, 0.0f);
-  }
-}
-
-GradientTarget ResidentStore::gradient(Pack& pack) {
-  const PackState& s = state(pack);
-  Bucket& bucket = buckets_[static_cast<size_t>(s.bucket)];
-  ensure_gradients(bucket);
-  return {bucket.grad.flat_range(s.offset, s.offset + pack.num_elements()).view({pack.physical_rows, pack.cols}),
-          s.contributions > 0};
+  if (with_panels) forms_.panels_written(pack);
+  if (gathered_) gathered_->written();
 }
 
 void ResidentStore::begin_step(int passes, Exchange* exchange) {
-  passes_ = passes;
-  exchange_ = exchange;
-  next_bucket_ = 0;
-  for (PackState& s : packs_) {
-    s.contributions = 0;
-    s.square_sum = 0;
-  }
-  for (Bucket& bucket : buckets_) {
-    bucket.grad = {};
-    progress_[static_cast<size_t>(bucket.id)].incomplete_packs = static_cast<int>(bucket.packs.size());
-  }
-}
-
-void ResidentStore::contributed(Pack& pack) {
-  PackState& s = state(pack);
-  if (++s.contributions < expected(pack)) return;
-  DF_ASSERT(s.contributions == expected(pack), "{} got more gradients than the {} it expects", pack.name,
-            expected(pack));
-  if (gradients_are_final()) s.square_sum = sum_squares(runtime_, gradient(pack).value);
-  --progress_[static_cast<size_t>(s.bucket)].incomplete_packs;
-  send_complete_buckets();
-}
-
-void ResidentStore::send_complete_buckets() {
-  while (next_bucket_ < buckets_.size() && progress_[next_bucket_].incomplete_packs == 0) {
-    if (exchange_) progress_[next_bucket_].reducing = exchange_->reduce(buckets_[next_bucket_]);
-    ++next_bucket_;
-  }
+  gradients_.begin_step(passes, exchange);
+  if (gathered_) gathered_->begin_step(passes);
 }
 
 void ResidentStore::finish_gradients(Stream& stream) {
-  for (Bucket& bucket : buckets_) {
-    ensure_gradients(bucket);
-    for (Pack* pack : bucket.packs)
-      if (state(*pack).contributions == 0) {
-        Tensor zero = gradient(*pack).value;
-        fill(runtime_, zero, 0);
-      }
-    progress_[static_cast<size_t>(bucket.id)].incomplete_packs = 0;
-  }
-  send_complete_buckets();
-  for (BucketState& p : progress_)
-    if (p.reducing) std::exchange(p.reducing, nullptr)->wait(stream);
+  gradients_.finish(stream);
+  if (gathered_) gathered_->end_step();
   wait_for_masters(stream);  // of buckets that no forward pass read: the optimizer writes them next
 }
 
-std::optional<double> ResidentStore::gradient_square_sum() const {
-  if (!gradients_are_final()) return std::nullopt;
-  double sum = 0;
-  for (const PackState& s : packs_) sum += s.square_sum;
-  return sum;
-}
-
 void ResidentStore::share_all(Exchange& exchange) {
+  if (gathered_) {
+    gathered_->gather_ahead();
+    return;
+  }
   // Forward reads the last bucket first.
   for (auto bucket = buckets_.rbegin(); bucket != buckets_.rend(); ++bucket)
-    progress_[static_cast<size_t>(bucket->id)].sharing = exchange.share(*bucket);
+    sharing_[static_cast<size_t>(bucket->id)] = exchange.share(*bucket);
 }
 
 void ResidentStore::wait_for_masters(Stream& stream) {
-  for (BucketState& p : progress_)
-    if (p.sharing) std::exchange(p.sharing, nullptr)->wait(stream);
+  if (gathered_) gathered_->wait();
+  for (WorkPtr& sharing : sharing_)
+    if (sharing) std::exchange(sharing, nullptr)->wait(stream);
 }
 
 void ResidentStore::visit_state(const StateVisitor& visit) {
-  for (Parameter& p : registry_.parameters()) {
-    StateEntry entry{"parameters/" + p.spec.name, p.spec.shape, p.boxes, 0, master(p), Reshard::kSlice};
+  const auto report = [&](const Parameter& p, std::vector<Box> boxes, Tensor value) {
+    StateEntry entry{"parameters/" + p.spec.name, p.spec.shape, std::move(boxes), 0, std::move(value), Reshard::kSlice};
     visit(entry);
+  };
+  if (gathered_) {
+    for (const ShardPiece& piece : pieces()) report(*piece.parameter, {piece.box}, master_piece(piece));
+  } else {
+    for (Parameter& p : registry_.parameters())
+      if (p.pack->local) report(p, p.boxes, master(p));
   }
 }
 

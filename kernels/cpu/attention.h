@@ -7,9 +7,19 @@
 
 namespace deepflow::cpu {
 
-// The query heads of one sequence that share one key head. Pointers are at the sequence's first row and the group's
-// first column; ld: elements from one row to the next. Query row r stands at key row kv_rows - q_rows + r = a and
-// attends to key rows max(document_start[r], a - window + 1) .. a.
+// An online softmax under way, whose keys arrive in several runs (Milakov & Gimelshein 2018). In f32, so that nothing
+// is lost between the runs.
+struct AttentionState {
+  float* out;            // [q_rows, heads * head_dim]: sum of exp(score - maximum) * value; null: one run is all
+  int64_t ld_out;        //
+  float *maximum, *sum;  // [heads, q_rows]: largest score, sum of exp(score - maximum)
+  bool begun;            // false: there was no run before, whatever the memory holds
+};
+
+// The query heads of one sequence that share one key head, over a run of query rows and a run of key rows. Pointers are
+// at the first row of the run and the group's first column; ld: elements from one row to the next. Query row r stands
+// at key row past + r = a and attends to key rows max(0, document_start[r] - origin, a - window + 1) .. min(a, kv_rows
+// - 1), which may be none where keys arrive in several runs.
 template <class T>
 struct AttentionGroup {
   const T *q, *k, *v;
@@ -19,32 +29,40 @@ struct AttentionGroup {
   float* lse;                     // [heads, q_rows]: log of the sum of exp(score); null: not wanted
   const int32_t* document_start;  // [q_rows]; null: 0
   int64_t q_rows, kv_rows;
+  int64_t past;    // key rows before query row 0 when nothing is missing between the two runs
+  int64_t origin;  // what document_start counts key row 0 as
   int64_t heads, head_dim;
   int64_t window;  // 0: no limit
   float scale;
+  AttentionState state;  // forward only
 };
 
-// What backward adds to a group; q_rows = kv_rows.
-template <class T>
+// What backward adds to a group, of which o and lse are those over all runs of keys. The runs are the same rows (past =
+// 0, q_rows = kv_rows), or all keys stand before all queries (past >= kv_rows). Out: T or float.
+template <class T, class Out = T>
 struct AttentionGradients {
+  using Element = T;
   const T* d_o;
-  T *dq, *dk, *dv;
-  int64_t ld_do, ld_dqkv;
+  Out *dq, *dk, *dv;
+  int64_t ld_do, ld_dq, ld_dkv;
+  bool add;  // to what dq, dk and dv hold; false: overwrite
 };
 
 // A group may be cut in `parts` for several threads: forward by query blocks; backward by key blocks, where every part
 // leaves its share of dq in its own scratch and attention_backward_finish adds them up in the order of the parts.
 // Scratch: 64-byte aligned, as many bytes as *_scratch says, any content, one a part. head_dim: even.
-// T: float, BF16.
+// T: float, BF16, F16; G: AttentionGradients.
 DF_DECLARE_KERNELS(
     template <class T> size_t attention_forward_scratch(const AttentionGroup<T>& a);
     template <class T> void attention_forward(const AttentionGroup<T>& a, int64_t part, int64_t parts, void* scratch);
+    // o and lse of all rows from a state after its last run. They may be the memory of state.out and state.maximum.
+    template <class T> void attention_forward_finish(const AttentionGroup<T>& a);
 
     template <class T> size_t attention_backward_scratch(const AttentionGroup<T>& a, int64_t parts);
-    template <class T> void attention_backward(const AttentionGroup<T>& a, const AttentionGradients<T>& g, int64_t part,
+    template <class G> void attention_backward(const AttentionGroup<typename G::Element>& a, const G& g, int64_t part,
                                                int64_t parts, void* scratch);
     // For parts > 1, one head; scratch: of part 0, those of the others follow at stride_bytes.
-    template <class T> void attention_backward_finish(const AttentionGroup<T>& a, const AttentionGradients<T>& g,
+    template <class G> void attention_backward_finish(const AttentionGroup<typename G::Element>& a, const G& g,
                                                       int64_t head, int64_t parts, void* scratch, size_t stride_bytes);
 
     // Few query rows against many keys: reads keys and values once, in place. Scratch: heads * kv_rows floats.

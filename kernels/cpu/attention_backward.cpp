@@ -23,6 +23,7 @@ struct BackwardScratch {
   template <class T>
   BackwardScratch(const AttentionGroup<T>& a, int64_t parts, void* base) {
     const int64_t blocks = (a.q_rows + kBlock - 1) / kBlock, padded = padded_head(a.head_dim);
+    const int64_t key_blocks = a.heads > 1 ? (a.kv_rows + kBlock - 1) / kBlock : 1;
     Scratch s{static_cast<char*>(base)};
     dq = s.take<float>((parts > 1 ? a.heads : 1) * blocks * kBlock * padded);  // first: the finish reads only this
     for (E** p : {&queries, &queries_t, &d_out, &d_out_t}) *p = s.take<E>(blocks * kBlock * padded);
@@ -30,7 +31,7 @@ struct BackwardScratch {
     for (E** p : {&weights, &d_scores}) *p = s.take<E>(kBlock * kBlock);
     pairs = s.take<E>(kBlock * larger(kBlock, padded));
     for (float** p : {&scores, &d_weights}) *p = s.take<float>(kBlock * kBlock);
-    for (float** p : {&dk, &dv}) *p = s.take<float>((a.heads > 1 ? blocks : 1) * kBlock * padded);
+    for (float** p : {&dk, &dv}) *p = s.take<float>(key_blocks * kBlock * padded);
     for (float** p : {&lse, &delta, &first}) *p = s.take<float>(blocks * kBlock);
     for (int64_t** p : {&lowest, &highest}) *p = s.take<int64_t>(blocks);
     bytes = s.used;
@@ -44,7 +45,7 @@ void clear(float* p, int64_t n) {
 template <class T, class E>
 void find_first_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s) {
   for (int64_t row = 0, block = 0; row < a.q_rows; row += kBlock, ++block) {
-    int64_t lowest = a.q_rows, highest = 0;
+    int64_t lowest = a.past + a.q_rows, highest = 0;
     for (int64_t r = row; r < row + kBlock; ++r) {
       const int64_t first = first_key(a, smaller(r, a.q_rows - 1));
       s.first[r] = static_cast<float>(first);
@@ -57,9 +58,9 @@ void find_first_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s) {
 }
 
 // Right operands of one query block, its log-sum-exp and delta.
-template <class T, class E>
-void pack_queries(const AttentionGroup<T>& a, const AttentionGradients<T>& g, const BackwardScratch<E>& s, int64_t head,
-                  int64_t row, int64_t padded) {
+template <class T, class Out, class E>
+void pack_queries(const AttentionGroup<T>& a, const AttentionGradients<T, Out>& g, const BackwardScratch<E>& s,
+                  int64_t head, int64_t row, int64_t padded) {
   const int64_t rows = smaller(kBlock, a.q_rows - row), k = round_up(rows, 16), column = head * a.head_dim;
   stage(a.q + row * a.ld_q + column, a.ld_q, rows, a.head_dim, s.stage_rows, padded, k);
   pair_rows(s.stage_rows, padded, k, padded, s.queries + row * padded, padded);
@@ -93,23 +94,24 @@ void pack_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_t 
 
 // From transposed scores and d_weights of one block: weights and d_scores, as operands.
 template <class T, class E>
-void differentiate(const T* kind, const BackwardScratch<E>& s, int64_t key, int64_t keys, int64_t row, int64_t rows,
-                   bool masked, float scale) {
+void differentiate(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_t key, int64_t keys, int64_t row,
+                   int64_t rows, bool diagonal, bool masked) {
   float lane_index[kLanes];
   for (int64_t i = 0; i < kLanes; ++i) lane_index[i] = static_cast<float>(i);
-  const F32 lane = load(lane_index), factor = splat(scale), exponent = splat(scale * exponent_unit(kind));
+  const F32 lane = load(lane_index), factor = splat(a.scale), exponent = splat(a.scale * exponent_unit(a.q));
+  const F32 last_key = splat(static_cast<float>(a.kv_rows - 1));
   for (int64_t c = 0; c < keys; ++c) {
     const F32 column = splat(static_cast<float>(key + c));
-    const int64_t first_row = row == key ? c / kStrip * kStrip : 0;
+    const int64_t first_row = diagonal ? c / kStrip * kStrip : 0;
     // The product that gives dq reads pairs of strips.
     for (int64_t r = first_row / (2 * kStrip) * 2 * kStrip; r < first_row; r += kLanes)
       store(s.d_scores + c * kBlock + r, zero());
     for (int64_t r = first_row; r < rows; r += kLanes) {
       const int64_t at = c * kBlock + r;
-      F32 w = weight_of(kind, load(s.scores + at), exponent, load(s.lse + row + r));
+      F32 w = weight_of(a.q, load(s.scores + at), exponent, load(s.lse + row + r));
       if (masked) {
-        const F32 query = lane + splat(static_cast<float>(row + r));
-        w = select((column >= load(s.first + row + r)) & (column <= query), w, zero());
+        const F32 last = min(lane + splat(static_cast<float>(a.past + row + r)), last_key);
+        w = select((column >= load(s.first + row + r)) & (column <= last), w, zero());
       }
       store(s.weights + at, w);
       store(s.d_scores + at, w * (load(s.d_weights + at) - load(s.delta + row + r)) * factor);
@@ -118,9 +120,9 @@ void differentiate(const T* kind, const BackwardScratch<E>& s, int64_t key, int6
 }
 
 // dq of one head = the sum of the parts' transposed shares.
-template <class T>
-void write_queries(const AttentionGroup<T>& a, const AttentionGradients<T>& g, int64_t head, const float* first_part,
-                   int64_t parts, size_t stride_bytes) {
+template <class T, class Out>
+void write_queries(const AttentionGroup<T>& a, const AttentionGradients<T, Out>& g, int64_t head,
+                   const float* first_part, int64_t parts, size_t stride_bytes) {
   const int64_t padded = padded_head(a.head_dim);
   for (int64_t row = 0; row < a.q_rows; row += kBlock)
     for (int64_t j = 0; j < a.head_dim; j += kLanes)
@@ -135,20 +137,23 @@ void write_queries(const AttentionGroup<T>& a, const AttentionGradients<T>& g, i
         transpose_square(square);
         const int64_t cols = smaller(kLanes, a.head_dim - j);
         for (int64_t i = 0; i < kLanes && row + c + i < a.q_rows; ++i) {
-          T* to = g.dq + (row + c + i) * g.ld_dqkv + head * a.head_dim + j;
+          Out* to = g.dq + (row + c + i) * g.ld_dq + head * a.head_dim + j;
           if (cols == kLanes)
-            store(to, square[i]);
+            store(to, g.add ? square[i] + load(to) : square[i]);
           else
-            store(to, square[i], cols);
+            store(to, g.add ? square[i] + load(to, cols) : square[i], cols);
         }
       }
 }
 
-template <class T>
-void write_keys(const AttentionGroup<T>& a, T* to, int64_t ld, const float* from, int64_t key, int64_t padded) {
+template <class T, class Out>
+void write_keys(const AttentionGroup<T>& a, Out* to, int64_t ld, bool add, const float* from, int64_t key,
+                int64_t padded) {
   for (int64_t r = key; r < smaller(key + kBlock, a.kv_rows); ++r)
-    for_each_vector(a.head_dim,
-                    [&](int64_t j, auto lanes) { store(to + r * ld + j, load(from + (r - key) * padded + j), lanes); });
+    for_each_vector(a.head_dim, [&](int64_t j, auto lanes) {
+      const F32 x = load(from + (r - key) * padded + j);
+      store(to + r * ld + j, add ? x + load(to + r * ld + j, lanes) : x, lanes);
+    });
 }
 
 // One key block against every query block of one head that sees it.
@@ -157,11 +162,12 @@ void attend_back(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_
                  float* dv) {
   const int64_t padded = padded_head(a.head_dim), cols = round_up(a.head_dim, 16);
   const int64_t keys = round_up(smaller(kBlock, a.kv_rows - key), 16);
-  for (int64_t row = key; row < a.q_rows; row += kBlock) {
+  const bool same_rows = a.past == 0;
+  for (int64_t row = same_rows ? key : 0; row < a.q_rows; row += kBlock) {
     const int64_t block = row / kBlock, rows = round_up(smaller(kBlock, a.q_rows - row), 16);
     if (key + kBlock <= s.lowest[block]) continue;
     // On the diagonal, keys from c on are seen by queries from c on.
-    const bool diagonal = row == key;
+    const bool diagonal = same_rows && row == key;
     const int64_t strip = diagonal ? kStrip : keys;
     for (int64_t c = 0; c < keys; c += strip) {
       const int64_t r = diagonal ? c : 0, at = c * kBlock + r, operand = r * kGroup<E>;
@@ -171,7 +177,7 @@ void attend_back(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_
       multiply<false>(s.d_weights + at, kBlock, s.values + c * padded, padded, d_t + operand, kBlock, strip, rows - r,
                       a.head_dim);
     }
-    differentiate(a.q, s, key, keys, row, rows, diagonal || s.highest[block] > key, a.scale);
+    differentiate(a, s, key, keys, row, rows, diagonal, diagonal || s.highest[block] > key || key + keys > a.kv_rows);
     for (int64_t c = 0; c < keys; c += strip) {
       const int64_t r = diagonal ? c : 0, at = c * kBlock + r;
       const E *d_out = s.d_out + (row + r) * padded, *queries = s.queries + (row + r) * padded;
@@ -195,10 +201,10 @@ size_t attention_backward_scratch(const AttentionGroup<T>& a, int64_t parts) {
   return BackwardScratch<typename OperandOf<T>::Type>(a, parts, nullptr).bytes;
 }
 
-template <class T>
-void attention_backward(const AttentionGroup<T>& a, const AttentionGradients<T>& g, int64_t part, int64_t parts,
+template <class G>
+void attention_backward(const AttentionGroup<typename G::Element>& a, const G& g, int64_t part, int64_t parts,
                         void* scratch) {
-  const BackwardScratch<typename OperandOf<T>::Type> s(a, parts, scratch);
+  const BackwardScratch<typename OperandOf<typename G::Element>::Type> s(a, parts, scratch);
   const int64_t padded = padded_head(a.head_dim), padded_rows = round_up(a.q_rows, kBlock);
   find_first_keys(a, s);
   for (int64_t head = 0; head < a.heads; ++head) {
@@ -214,28 +220,37 @@ void attention_backward(const AttentionGroup<T>& a, const AttentionGradients<T>&
       pack_keys(a, s, key, padded);
       attend_back(a, s, key, dq, s.dk + at, s.dv + at);
       if (head + 1 == a.heads) {
-        write_keys(a, g.dk, g.ld_dqkv, s.dk + at, key, padded);
-        write_keys(a, g.dv, g.ld_dqkv, s.dv + at, key, padded);
+        write_keys(a, g.dk, g.ld_dkv, g.add, s.dk + at, key, padded);
+        write_keys(a, g.dv, g.ld_dkv, g.add, s.dv + at, key, padded);
       }
     }
     if (parts == 1) write_queries(a, g, head, dq, 1, 0);
   }
 }
 
-template <class T>
-void attention_backward_finish(const AttentionGroup<T>& a, const AttentionGradients<T>& g, int64_t head, int64_t parts,
+template <class G>
+void attention_backward_finish(const AttentionGroup<typename G::Element>& a, const G& g, int64_t head, int64_t parts,
                                void* scratch, size_t stride_bytes) {
-  const BackwardScratch<typename OperandOf<T>::Type> s(a, parts, scratch);
+  const BackwardScratch<typename OperandOf<typename G::Element>::Type> s(a, parts, scratch);
   const int64_t head_elements = round_up(a.q_rows, kBlock) * padded_head(a.head_dim);
   write_queries(a, g, head, s.dq + head * head_elements, parts, stride_bytes);
 }
 
-#define DF_INSTANTIATE(T)                                                                                            \
-  template size_t attention_backward_scratch(const AttentionGroup<T>&, int64_t);                                     \
-  template void attention_backward(const AttentionGroup<T>&, const AttentionGradients<T>&, int64_t, int64_t, void*); \
-  template void attention_backward_finish(const AttentionGroup<T>&, const AttentionGradients<T>&, int64_t, int64_t,  \
-                                          void*, size_t);
-DF_INSTANTIATE(float)
-DF_INSTANTIATE(BF16)
+#define DF_INSTANTIATE(T, G)                                                                        \
+  template void attention_backward<G>(const AttentionGroup<T>&, const G&, int64_t, int64_t, void*); \
+  template void attention_backward_finish<G>(const AttentionGroup<T>&, const G&, int64_t, int64_t, void*, size_t);
+using Floats = AttentionGradients<float>;
+using Halves = AttentionGradients<BF16>;
+using SumsOfHalves = AttentionGradients<BF16, float>;
+using IeeeHalves = AttentionGradients<F16>;
+using SumsOfIeeeHalves = AttentionGradients<F16, float>;
+DF_INSTANTIATE(float, Floats)
+DF_INSTANTIATE(BF16, Halves)
+DF_INSTANTIATE(BF16, SumsOfHalves)
+DF_INSTANTIATE(F16, IeeeHalves)
+DF_INSTANTIATE(F16, SumsOfIeeeHalves)
+template size_t attention_backward_scratch(const AttentionGroup<float>&, int64_t);
+template size_t attention_backward_scratch(const AttentionGroup<BF16>&, int64_t);
+template size_t attention_backward_scratch(const AttentionGroup<F16>&, int64_t);
 
 }  // namespace deepflow::cpu::DF_ISA

@@ -95,7 +95,7 @@ float exponentiate(float* scores, int64_t n) {
 template <class T>
 void attention_decode(const AttentionGroup<T>& a, const T* next_keys, float* scratch) {
   for (int64_t row = 0; row < a.q_rows; ++row) {
-    const int64_t first = first_key(a, row), keys = a.kv_rows - a.q_rows + row + 1 - first;
+    const int64_t first = first_key(a, row), keys = a.past + row + 1 - first;
     const T *q = a.q + row * a.ld_q, *k = a.k + first * a.ld_k, *v = a.v + first * a.ld_v;
     int64_t key = 0;
     for (; key + kKeys <= keys; key += kKeys) {
@@ -128,5 +128,6 @@ void attention_decode(const AttentionGroup<T>& a, const T* next_keys, float* scr
 
 template void attention_decode(const AttentionGroup<float>&, const float*, float*);
 template void attention_decode(const AttentionGroup<BF16>&, const BF16*, float*);
+template void attention_decode(const AttentionGroup<F16>&, const F16*, float*);
 
 }  // namespace deepflow::cpu::DF_ISA

@@ -38,6 +38,7 @@ struct Step {
   int64_t rows, keys;    // padded to 16
   const int64_t* first;  // [rows]: first key of every row, as a column of this block
   int64_t diagonal;      // last key of row 0, as a column of this block
+  int64_t last;          // last key that there is, likewise
   bool masked;
 
   // Keys that the strip of rows with row r sees at most.
@@ -55,7 +56,8 @@ void raise_maxima(const ForwardScratch<E>& s, const Step& step, float scale) {
     const int64_t keys = step.seen(r);
     F32 top = splat(kMasked);
     if (step.masked) {
-      const F32 first = splat(static_cast<float>(step.first[r])), last = splat(static_cast<float>(step.diagonal + r));
+      const F32 first = splat(static_cast<float>(step.first[r])),
+                last = splat(static_cast<float>(smaller(step.diagonal + r, step.last)));
       for (int64_t c = 0; c < keys; c += kLanes) {
         const F32 column = lane + splat(static_cast<float>(c));
         const F32 x = select((column >= first) & (column <= last), load(row + c), splat(kMasked));
@@ -95,6 +97,35 @@ void weigh(const T* kind, const ForwardScratch<E>& s, const Step& step, int64_t 
   }
 }
 
+// The softmax before the first key, or as the runs before have left it.
+template <class T, class E>
+void begin_rows(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head, int64_t row, int64_t rows,
+                int64_t padded_rows, int64_t padded) {
+  for (int64_t r = 0; r < padded_rows; ++r) s.maximum[r] = kNothingYet;
+  for (int64_t i = 0; i < padded_rows * kLanes; ++i) s.sums[i] = 0;
+  for (int64_t i = 0; i < padded_rows * padded; ++i) s.out[i] = 0;
+  if (!a.state.begun) return;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t at = head * a.q_rows + row + r;
+    s.maximum[r] = a.state.maximum[at];
+    s.sums[r * kLanes] = a.state.sum[at];
+    const float* out = a.state.out + (row + r) * a.state.ld_out + head * a.head_dim;
+    for_each_vector(a.head_dim, [&](int64_t j, auto lanes) { store(s.out + r * padded + j, load(out + j, lanes)); });
+  }
+}
+
+template <class T, class E>
+void keep_rows(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head, int64_t row, int64_t rows,
+               int64_t padded) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t at = head * a.q_rows + row + r;
+    a.state.maximum[at] = s.maximum[r];
+    a.state.sum[at] = reduce_add(load(s.sums + r * kLanes));
+    float* out = a.state.out + (row + r) * a.state.ld_out + head * a.head_dim;
+    for_each_vector(a.head_dim, [&](int64_t j, auto lanes) { store(out + j, load(s.out + r * padded + j), lanes); });
+  }
+}
+
 template <class T, class E>
 void write_rows(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head, int64_t row, int64_t rows,
                 int64_t padded) {
@@ -120,24 +151,29 @@ void pack_keys(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t b
 // One block of query rows of one head against every key block that they see.
 template <class T, class E>
 void attend(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head, int64_t row) {
-  const int64_t padded = padded_head(a.head_dim), past = a.kv_rows - a.q_rows;
+  const int64_t padded = padded_head(a.head_dim), past = a.past;
   const int64_t rows = smaller(kBlock, a.q_rows - row), padded_rows = round_up(rows, 16);
-  int64_t lowest = past + row, highest = 0, first[kBlock];
+  const int64_t end = smaller(a.kv_rows, past + row + rows);
+  int64_t lowest = end, highest = 0, first[kBlock];
   for (int64_t r = 0; r < padded_rows; ++r) {
     first[r] = r < rows ? first_key(a, row + r) : first[rows - 1];
     lowest = smaller(lowest, first[r]);
     highest = larger(highest, first[r]);
   }
+  if (a.state.begun && lowest == end) return;
   stage(a.q + row * a.ld_q + head * a.head_dim, a.ld_q, rows, a.head_dim, s.queries, padded, padded_rows);
-  for (int64_t r = 0; r < padded_rows; ++r) s.maximum[r] = kNothingYet;
-  for (int64_t i = 0; i < padded_rows * kLanes; ++i) s.sums[i] = 0;
-  for (int64_t i = 0; i < padded_rows * padded; ++i) s.out[i] = 0;
+  begin_rows(a, s, head, row, rows, padded_rows, padded);
 
-  for (int64_t key = lowest / kBlock * kBlock; key < past + row + rows; key += kBlock) {
+  for (int64_t key = lowest / kBlock * kBlock; key < end; key += kBlock) {
     const int64_t keys = round_up(smaller(kBlock, a.kv_rows - key), 16);
     int64_t column[kBlock];
     for (int64_t r = 0; r < padded_rows; ++r) column[r] = first[r] - key;
-    const Step step{padded_rows, keys, column, past + row - key, highest > key || key + keys - 1 > past + row};
+    const Step step{padded_rows,
+                    keys,
+                    column,
+                    past + row - key,
+                    a.kv_rows - 1 - key,
+                    highest > key || key + keys - 1 > past + row || key + keys > a.kv_rows};
     const int64_t strip = step.seen(0) < keys ? kStrip : padded_rows;
     for (int64_t r = 0; r < padded_rows; r += strip)
       multiply<false>(s.scores + r * kBlock, kBlock, s.queries + r * padded, padded, s.keys + key * padded, kBlock,
@@ -148,7 +184,10 @@ void attend(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head
       multiply<true>(s.out + r * padded, padded, s.weights + r * kBlock, kBlock, s.values + key * padded, padded, strip,
                      round_up(a.head_dim, 16), step.seen(r));
   }
-  write_rows(a, s, head, row, rows, padded);
+  if (a.state.out)
+    keep_rows(a, s, head, row, rows, padded);
+  else
+    write_rows(a, s, head, row, rows, padded);
 }
 
 }  // namespace
@@ -161,21 +200,39 @@ size_t attention_forward_scratch(const AttentionGroup<T>& a) {
 template <class T>
 void attention_forward(const AttentionGroup<T>& a, int64_t part, int64_t parts, void* scratch) {
   const ForwardScratch<typename OperandOf<T>::Type> s(a, scratch);
-  const int64_t past = a.kv_rows - a.q_rows;
   int64_t lowest = a.kv_rows;
   for (int64_t r = 0; r < a.q_rows; ++r) lowest = smaller(lowest, first_key(a, r));
   const int64_t last_block = (a.q_rows - 1) / kBlock;
   const int64_t own_last = last_block - (last_block - part % parts + parts) % parts;
   if (own_last < 0) return;
-  const int64_t seen = past + smaller(a.q_rows, (own_last + 1) * kBlock);
+  const int64_t seen = smaller(a.kv_rows, a.past + smaller(a.q_rows, (own_last + 1) * kBlock));
   for (int64_t block = lowest / kBlock; block * kBlock < seen; ++block) pack_keys(a, s, block, padded_head(a.head_dim));
   for (int64_t row = part * kBlock; row < a.q_rows; row += parts * kBlock)
     for (int64_t head = 0; head < a.heads; ++head) attend(a, s, head, row);
 }
 
+template <class T>
+void attention_forward_finish(const AttentionGroup<T>& a) {
+  for (int64_t row = 0; row < a.q_rows; ++row)
+    for (int64_t head = 0; head < a.heads; ++head) {
+      const int64_t at = head * a.q_rows + row;
+      const float sum = a.state.sum[at];
+      const F32 inverse = splat(1.0f / sum);
+      const float* out = a.state.out + row * a.state.ld_out + head * a.head_dim;
+      T* o = a.o + row * a.ld_o + head * a.head_dim;
+      for_each_vector(a.head_dim, [&](int64_t j, auto lanes) { store(o + j, load(out + j, lanes) * inverse, lanes); });
+      if (a.lse) a.lse[at] = a.state.maximum[at] + __builtin_logf(sum);
+    }
+}
+
 template size_t attention_forward_scratch(const AttentionGroup<float>&);
 template size_t attention_forward_scratch(const AttentionGroup<BF16>&);
+template size_t attention_forward_scratch(const AttentionGroup<F16>&);
 template void attention_forward(const AttentionGroup<float>&, int64_t, int64_t, void*);
 template void attention_forward(const AttentionGroup<BF16>&, int64_t, int64_t, void*);
+template void attention_forward(const AttentionGroup<F16>&, int64_t, int64_t, void*);
+template void attention_forward_finish(const AttentionGroup<float>&);
+template void attention_forward_finish(const AttentionGroup<BF16>&);
+template void attention_forward_finish(const AttentionGroup<F16>&);
 
 }  // namespace deepflow::cpu::DF_ISA

@@ -166,8 +166,14 @@ DF_SIMD void pair_rows(const BF16* from, int64_t ld, int64_t k, int64_t cols, BF
 #endif
 
 // exp(score * scale - shift), where factor = scale * exponent_unit and shift is already multiplied by it.
-DF_SIMD float exponent_unit(const float*) { return 1.0f; }
-DF_SIMD F32 weight_of(const float*, F32 score, F32 factor, F32 shift) { return exp(score * factor - shift); }
+template <class T>
+DF_SIMD float exponent_unit(const T*) {
+  return 1.0f;
+}
+template <class T>
+DF_SIMD F32 weight_of(const T*, F32 score, F32 factor, F32 shift) {
+  return exp(score * factor - shift);
+}
 DF_SIMD float exponent_unit(const BF16*) { return kLog2E; }
 DF_SIMD F32 weight_of(const BF16*, F32 score, F32 factor, F32 shift) {
   return rough_exp2(fma(score, factor, zero() - shift));
@@ -176,8 +182,8 @@ DF_SIMD F32 weight_of(const BF16*, F32 score, F32 factor, F32 shift) {
 // First key row that query row r of the group attends to.
 template <class T>
 DF_SIMD int64_t first_key(const AttentionGroup<T>& a, int64_t r) {
-  const int64_t document = a.document_start ? a.document_start[r] : 0;
-  return a.window > 0 ? larger(document, a.kv_rows - a.q_rows + r - a.window + 1) : document;
+  const int64_t document = a.document_start ? larger(a.document_start[r] - a.origin, 0) : 0;
+  return a.window > 0 ? larger(document, a.past + r - a.window + 1) : document;
 }
 
 // Hands out pieces of a scratch block, or only counts them where `base` is null.

@@ -77,5 +77,6 @@ void dropout(const DropoutRows<T>& a, int64_t begin, int64_t end) {
 
 template void dropout(const DropoutRows<float>&, int64_t, int64_t);
 template void dropout(const DropoutRows<BF16>&, int64_t, int64_t);
+template void dropout(const DropoutRows<F16>&, int64_t, int64_t);
 
 }  // namespace deepflow::cpu::DF_ISA

@@ -7,7 +7,7 @@
 namespace deepflow::cpu {
 
 // y[r, c] = x[r, c] * scale where the random word of (row_ids[r], c), as core/random.h has it, is at least `threshold`
-// in its upper 24 bits; 0 elsewhere. Contiguous rows; y may be x. T: float, BF16.
+// in its upper 24 bits; 0 elsewhere. Contiguous rows; y may be x. T: float, BF16, F16.
 template <class T>
 struct DropoutRows {
   const T* x;

@@ -5,7 +5,7 @@
 
 namespace deepflow::cpu {
 
-// Runs of n neighbouring elements; dtypes f32, bf16 and, in convert, f16. Runs may not overlap unless they are the
+// Runs of n neighbouring elements; dtypes f32, bf16 and f16. Runs may not overlap unless they are the
 // same.
 DF_DECLARE_KERNELS(void convert(const void* from, DType from_dtype, void* to, DType to_dtype, int64_t n);
                    void accumulate(void* into, DType into_dtype, const void* x, DType x_dtype, int64_t n);

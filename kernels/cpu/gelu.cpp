@@ -6,7 +6,8 @@ namespace deepflow::cpu::DF_ISA {
 namespace {
 
 // Phi(x), the distribution function of the normal law, and exp(-x^2 / 2).
-DF_SIMD void normal_law(const float*, F32 x, F32& distribution, F32& bell) {
+template <class T>
+DF_SIMD void normal_law(const T*, F32 x, F32& distribution, F32& bell) {
   distribution = fma(erf(x * splat(0.70710678f)), splat(0.5f), splat(0.5f));
   bell = exp(x * x * splat(-0.5f));
 }
@@ -27,7 +28,8 @@ DF_SIMD void normal_law(const BF16*, F32 x, F32& distribution, F32& bell) {
 constexpr float kSqrt2OverPi = 0.79788456f, kCubic = 0.044715f;
 
 // gate = (1 + tanh(v)) / 2 = sigmoid(2 v) and 1 - gate, neither of them as a difference of nearly equal numbers.
-DF_SIMD void tanh_gate(const float*, F32 x, F32& gate, F32& rest) {
+template <class T>
+DF_SIMD void tanh_gate(const T*, F32 x, F32& gate, F32& rest) {
   const F32 two_v = x * fma(x * x, splat(2 * kSqrt2OverPi * kCubic), splat(2 * kSqrt2OverPi));
   const F32 e = exp(min(splat(80.0f), zero() - two_v));
   gate = splat(1.0f) / (splat(1.0f) + e);
@@ -91,5 +93,6 @@ void gelu_tanh_backward(const T* u, const T* dy, T* du, int64_t n) {
   template void gelu_tanh_backward(const T*, const T*, T*, int64_t);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(BF16)
+DF_INSTANTIATE(F16)
 
 }  // namespace deepflow::cpu::DF_ISA

@@ -73,7 +73,9 @@ void layer_norm_backward(const NormBackward<T>& a, int64_t begin, int64_t end) {
 
 template void layer_norm_forward(const NormForward<float>&, int64_t, int64_t);
 template void layer_norm_forward(const NormForward<BF16>&, int64_t, int64_t);
+template void layer_norm_forward(const NormForward<F16>&, int64_t, int64_t);
 template void layer_norm_backward(const NormBackward<float>&, int64_t, int64_t);
 template void layer_norm_backward(const NormBackward<BF16>&, int64_t, int64_t);
+template void layer_norm_backward(const NormBackward<F16>&, int64_t, int64_t);
 
 }  // namespace deepflow::cpu::DF_ISA

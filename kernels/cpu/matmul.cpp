@@ -47,8 +47,10 @@ DF_SIMD void sum_all(const T* x, int64_t rows, int64_t ld, int64_t cols, float* 
 void column_sums(const void* x, DType dtype, int64_t rows, int64_t ld, int64_t cols, float* sums, bool accumulate) {
   if (dtype == DType::kF32)
     sum_all(static_cast<const float*>(x), rows, ld, cols, sums, accumulate);
-  else
+  else if (dtype == DType::kBF16)
     sum_all(static_cast<const BF16*>(x), rows, ld, cols, sums, accumulate);
+  else
+    sum_all(static_cast<const F16*>(x), rows, ld, cols, sums, accumulate);
 }
 
 }  // namespace deepflow::cpu::DF_ISA

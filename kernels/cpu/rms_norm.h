@@ -5,7 +5,7 @@
 
 namespace deepflow::cpu {
 
-// T: float, BF16.
+// T: float, BF16, F16.
 DF_DECLARE_KERNELS(template <class T> void rms_norm_forward(const NormForward<T>& a, int64_t begin, int64_t end);
                    template <class T> void rms_norm_backward(const NormBackward<T>& a, int64_t begin, int64_t end);)
 

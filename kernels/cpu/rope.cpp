@@ -26,5 +26,6 @@ void rope(const RopeRows<T>& a, int64_t begin, int64_t end) {
 
 template void rope(const RopeRows<float>&, int64_t, int64_t);
 template void rope(const RopeRows<BF16>&, int64_t, int64_t);
+template void rope(const RopeRows<F16>&, int64_t, int64_t);
 
 }  // namespace deepflow::cpu::DF_ISA

@@ -6,7 +6,7 @@
 
 namespace deepflow::cpu {
 
-// Rotates in place pairs (j, j + head_dim / 2) of the first num_heads heads of each row. T: float, BF16.
+// Rotates in place pairs (j, j + head_dim / 2) of the first num_heads heads of each row. T: float, BF16, F16.
 template <class T>
 struct RopeRows {
   T* x;

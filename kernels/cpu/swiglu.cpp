@@ -5,7 +5,10 @@
 namespace deepflow::cpu::DF_ISA {
 namespace {
 
-DF_SIMD F32 logistic(const float*, F32 x) { return sigmoid(x); }
+template <class T>
+DF_SIMD F32 logistic(const T*, F32 x) {
+  return sigmoid(x);
+}
 DF_SIMD F32 logistic(const BF16*, F32 x) { return rough_sigmoid(x); }
 
 }  // namespace
@@ -45,5 +48,6 @@ void swiglu_backward(const T* gate_up, const T* dy, T* dgate_up, int64_t cols, i
   template void swiglu_backward(const T*, const T*, T*, int64_t, int64_t, int64_t);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(BF16)
+DF_INSTANTIATE(F16)
 
 }  // namespace deepflow::cpu::DF_ISA

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "kernels/cpu/gelu.h"
 #include "kernels/cpu/swiglu.h"
+#include "kernels/ops/compute_type.h"
 #include "kernels/ops/reuse.h"
 
 #include <memory>
@@ -34,14 +35,30 @@ void gelu_backward(Runtime& runtime, GeluKind kind, const Tensor& u, const T* dy
   });
 }
 
+Tensor gelu_of(Runtime& runtime, GeluKind kind, const Tensor& u) {
+  Tensor y = Tensor::empty(runtime.memory(), u.shape(), u.dtype());
+  with_compute_type(u.dtype(), [&](auto t) { gelu_forward<decltype(t)>(runtime, kind, u, y); });
+  return y;
+}
+
+class GeluAgain final : public Rematerial {
+ public:
+  GeluAgain(Tensor u, GeluKind kind) : u_(std::move(u)), kind_(kind) {}
+  Tensor make(Runtime& runtime) const override { return gelu_of(runtime, kind_, u_); }
+
+ private:
+  Tensor u_;
+  GeluKind kind_;
+};
+
 class GeluNode final : public Node {
  public:
   GeluNode(Tensor u, GeluKind kind) : u_(std::move(u)), kind_(kind) {}
   const char* name() const override { return "gelu"; }
 
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
-    return u_.dtype() == DType::kBF16 ? input_gradient<BF16>(context.runtime, out[0].value)
-                                      : input_gradient<float>(context.runtime, out[0].value);
+    return with_compute_type(u_.dtype(),
+                             [&](auto t) { return input_gradient<decltype(t)>(context.runtime, out[0].value); });
   }
 
  private:
@@ -67,14 +84,29 @@ void swiglu_forward(Runtime& runtime, const Tensor& gate_up, Tensor& y) {
   runtime.pool().parallel_for(y.rows(), 1, [&](int64_t begin, int64_t end) { kernel(in, out, y.cols(), begin, end); });
 }
 
+Tensor swiglu_of(Runtime& runtime, const Tensor& gate_up) {
+  Tensor y = Tensor::empty(runtime.memory(), {gate_up.rows(), gate_up.cols() / 2}, gate_up.dtype());
+  with_compute_type(gate_up.dtype(), [&](auto t) { swiglu_forward<decltype(t)>(runtime, gate_up, y); });
+  return y;
+}
+
+class SwigluAgain final : public Rematerial {
+ public:
+  explicit SwigluAgain(Tensor gate_up) : gate_up_(std::move(gate_up)) {}
+  Tensor make(Runtime& runtime) const override { return swiglu_of(runtime, gate_up_); }
+
+ private:
+  Tensor gate_up_;
+};
+
 class SwigluNode final : public Node {
  public:
   explicit SwigluNode(Tensor gate_up) : gate_up_(std::move(gate_up)) {}
   const char* name() const override { return "swiglu"; }
 
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
-    return gate_up_.dtype() == DType::kBF16 ? input_gradient<BF16>(context.runtime, out[0].value)
-                                            : input_gradient<float>(context.runtime, out[0].value);
+    return with_compute_type(gate_up_.dtype(),
+                             [&](auto t) { return input_gradient<decltype(t)>(context.runtime, out[0].value); });
   }
 
  private:
@@ -98,24 +130,20 @@ class SwigluNode final : public Node {
 
 Var gelu(ForwardContext& context, const Var& u, GeluKind kind) {
   DF_ASSERT(u.value.is_contiguous() && u.value.dtype() == context.compute);
-  Tensor y = context.empty(u.value.shape(), context.compute);
-  if (context.compute == DType::kBF16)
-    gelu_forward<BF16>(context.runtime, kind, u.value, y);
-  else
-    gelu_forward<float>(context.runtime, kind, u.value, y);
+  Tensor y = gelu_of(context.runtime, kind, u.value);
   if (!context.tape) return {std::move(y)};
-  return context.tape->record(std::make_unique<GeluNode>(u.value, kind), std::span(&u, 1), std::move(y));
+  Var result = context.tape->record(std::make_unique<GeluNode>(u.value, kind), std::span(&u, 1), std::move(y));
+  if (context.selective) result.recipe = std::make_shared<GeluAgain>(u.value, kind);
+  return result;
 }
 
 Var swiglu(ForwardContext& context, const Var& gate_up) {
   DF_ASSERT(gate_up.value.is_contiguous() && gate_up.value.cols() % 2 == 0 && gate_up.value.dtype() == context.compute);
-  Tensor y = context.empty({gate_up.value.rows(), gate_up.value.cols() / 2}, context.compute);
-  if (context.compute == DType::kBF16)
-    swiglu_forward<BF16>(context.runtime, gate_up.value, y);
-  else
-    swiglu_forward<float>(context.runtime, gate_up.value, y);
+  Tensor y = swiglu_of(context.runtime, gate_up.value);
   if (!context.tape) return {std::move(y)};
-  return context.tape->record(std::make_unique<SwigluNode>(gate_up.value), std::span(&gate_up, 1), std::move(y));
+  Var result = context.tape->record(std::make_unique<SwigluNode>(gate_up.value), std::span(&gate_up, 1), std::move(y));
+  if (context.selective) result.recipe = std::make_shared<SwigluAgain>(gate_up.value);
+  return result;
 }
 
 }  // namespace deepflow

@@ -1,6 +1,7 @@
 #include "kernels/ops/attention.h"
 
 #include "kernels/ops/attention_groups.h"
+#include "kernels/ops/compute_type.h"
 #include "kernels/ops/reuse.h"
 
 #include <memory>
@@ -26,8 +27,9 @@ void forward_groups(Runtime& runtime, const AttentionShape& shape, const RowInfo
 template <class T>
 void backward_groups(Runtime& runtime, const AttentionShape& shape, const RowInfo& rows, const Tensor& qkv, Tensor& o,
                      Tensor& lse, const Tensor& d_o, Tensor& dqkv) {
-  auto* kernel = DF_KERNEL(runtime.isa(), attention_backward<T>);
-  auto* finish = DF_KERNEL(runtime.isa(), attention_backward_finish<T>);
+  using Gradients = cpu::AttentionGradients<T>;
+  auto* kernel = DF_KERNEL(runtime.isa(), attention_backward<Gradients>);
+  auto* finish = DF_KERNEL(runtime.isa(), attention_backward_finish<Gradients>);
   auto* scratch_bytes = DF_KERNEL(runtime.isa(), attention_backward_scratch<T>);
   const AttentionTasks tasks(runtime, rows.batch, shape.kv_heads, max_parts(rows));
   const auto group = [&](int64_t i) {
@@ -36,8 +38,8 @@ void backward_groups(Runtime& runtime, const AttentionShape& shape, const RowInf
   const auto gradients = [&](int64_t i) {
     Tensor unused = d_o;
     const auto at = attention_group<T>(shape, rows, dqkv, unused, nullptr, i / shape.kv_heads, i % shape.kv_heads);
-    return cpu::AttentionGradients<T>{
-        at.o, const_cast<T*>(at.q), const_cast<T*>(at.k), const_cast<T*>(at.v), d_o.ld(), dqkv.ld()};
+    return Gradients{
+        at.o, const_cast<T*>(at.q), const_cast<T*>(at.k), const_cast<T*>(at.v), d_o.ld(), dqkv.ld(), dqkv.ld(), false};
   };
   const bool shared = tasks.parts > 1;
   const AttentionScratch scratch(runtime, shared ? tasks.groups * tasks.parts : runtime.pool().size(),
@@ -63,10 +65,10 @@ class AttentionNode final : public Node {
     // A group reads only what it overwrites itself, after its last reading: the gradient may take the place of qkv.
     const Tensor qkv = Tensor::wrap(qkv_.raw(), qkv_.shape(), qkv_.dtype());
     Tensor dqkv = reuse_or_empty(context.runtime.memory(), qkv_);
-    if (rows_.rows() > 0) {
-      auto* backward = qkv.dtype() == DType::kBF16 ? &backward_groups<BF16> : &backward_groups<float>;
-      backward(context.runtime, shape_, rows_, qkv, o_, lse_, out[0].value, dqkv);
-    }
+    if (rows_.rows() > 0)
+      with_compute_type(qkv.dtype(), [&](auto t) {
+        backward_groups<decltype(t)>(context.runtime, shape_, rows_, qkv, o_, lse_, out[0].value, dqkv);
+      });
     qkv_ = o_ = lse_ = {};
     rows_ = {};
     return {Grad{std::move(dqkv), nullptr}};
@@ -85,10 +87,9 @@ Var attention(ForwardContext& context, const Var& qkv, const AttentionShape& sha
   check_attention(context, qkv.value, shape, 0);
   Tensor o = context.empty({rows.rows(), shape.heads * shape.head_dim}, context.compute);
   Tensor lse = context.empty({rows.batch, shape.heads, rows.sequence}, DType::kF32);
-  if (rows.rows() > 0) {
-    auto* forward = context.compute == DType::kBF16 ? &forward_groups<BF16> : &forward_groups<float>;
-    forward(context.runtime, shape, rows, qkv.value, o, lse);
-  }
+  if (rows.rows() > 0)
+    with_compute_type(context.compute,
+                      [&](auto t) { forward_groups<decltype(t)>(context.runtime, shape, rows, qkv.value, o, lse); });
   if (!context.tape) return {std::move(o)};
   auto node = std::make_unique<AttentionNode>(shape, rows, qkv.value, o, std::move(lse));
   return context.tape->record(std::move(node), std::span(&qkv, 1), std::move(o));

@@ -1,4 +1,5 @@
 #include "kernels/ops/attention_groups.h"
+#include "kernels/ops/compute_type.h"
 
 #include <cstring>
 
@@ -38,6 +39,7 @@ void attend(ForwardContext& context, const Tensor& qkv, const AttentionShape& sh
     a.v = cache.values(layer).data<T>() + at;
     a.ld_k = a.ld_v = shape.head_dim;
     a.kv_rows = length;
+    a.past = cache.length();
     return a;
   };
   if (rows.sequence <= kDecodeRows) {
@@ -108,10 +110,7 @@ Tensor attention_cached(ForwardContext& context, const Tensor& qkv, const Attent
             cache.keys(layer).shape() == (Shape{rows.batch, shape.kv_heads, cache.capacity(), shape.head_dim}));
   Tensor o = context.empty({rows.rows(), shape.heads * shape.head_dim}, context.compute);
   if (rows.rows() == 0) return o;
-  if (context.compute == DType::kBF16)
-    attend<BF16>(context, qkv, shape, cache, layer, o);
-  else
-    attend<float>(context, qkv, shape, cache, layer, o);
+  with_compute_type(context.compute, [&](auto t) { attend<decltype(t)>(context, qkv, shape, cache, layer, o); });
   return o;
 }
 

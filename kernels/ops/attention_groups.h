@@ -30,10 +30,11 @@ struct AttentionTasks {
 };
 
 // How many parts of a group have work: one a block of rows.
-inline int64_t max_parts(const RowInfo& rows) {
+inline int64_t max_parts(int64_t rows) {
   constexpr int64_t kBlockRows = 64;  // the kernels' block
-  return (rows.sequence + kBlockRows - 1) / kBlockRows;
+  return (rows + kBlockRows - 1) / kBlockRows;
 }
+inline int64_t max_parts(const RowInfo& rows) { return max_parts(rows.sequence); }
 
 // One block of memory cut in `count` pieces for the kernels.
 struct AttentionScratch {

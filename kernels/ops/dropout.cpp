@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/cpu/dropout.h"
+#include "kernels/ops/compute_type.h"
 #include "kernels/ops/reuse.h"
 
 #include <cmath>
@@ -29,10 +30,7 @@ void apply_rows(Runtime& runtime, const Mask& mask, const T* x, Tensor& y) {
 
 // x: the bytes of a tensor like y.
 void apply(Runtime& runtime, const Mask& mask, const void* x, Tensor& y) {
-  if (y.dtype() == DType::kBF16)
-    apply_rows(runtime, mask, static_cast<const BF16*>(x), y);
-  else
-    apply_rows(runtime, mask, static_cast<const float*>(x), y);
+  with_compute_type(y.dtype(), [&](auto t) { apply_rows(runtime, mask, static_cast<const decltype(t)*>(x), y); });
 }
 
 class DropoutNode final : public Node {

@@ -13,7 +13,9 @@ namespace {
 constexpr int64_t kGrain = 16 * 1024;              // elements worth waking a thread for
 constexpr int64_t kSumBlock = int64_t{64} * 1024;  // fixed, so that a sum does not depend on the number of threads
 
-bool is_f32_or_bf16(const Tensor& t) { return t.dtype() == DType::kF32 || t.dtype() == DType::kBF16; }
+bool is_float(const Tensor& t) {
+  return t.dtype() == DType::kF32 || t.dtype() == DType::kBF16 || t.dtype() == DType::kF16;
+}
 
 char* element(const Tensor& t, int64_t row, int64_t col) {
   return static_cast<char*>(t.raw()) + static_cast<size_t>(row * t.ld() + col) * size_of(t.dtype());
@@ -41,7 +43,6 @@ void check_same_extents(const Tensor& a, const Tensor& b) {
 void copy(Runtime& runtime, const Tensor& from, Tensor& to) {
   check_same_extents(from, to);
   const bool same = from.dtype() == to.dtype(), contiguous = from.is_contiguous() && to.is_contiguous();
-  const auto is_float = [](const Tensor& t) { return is_f32_or_bf16(t) || t.dtype() == DType::kF16; };
   DF_ASSERT(same || (is_float(from) && is_float(to)), "{} to {}", name_of(from.dtype()), name_of(to.dtype()));
   auto* convert = DF_KERNEL(runtime.isa(), convert);
   for_each_run(runtime, from.rows(), from.cols(), contiguous, [&](int64_t r, int64_t c, int64_t n) {
@@ -54,9 +55,8 @@ void copy(Runtime& runtime, const Tensor& from, Tensor& to) {
 
 void add_into(Runtime& runtime, Tensor& into, const Tensor& x) {
   check_same_extents(into, x);
-  DF_ASSERT(
-      is_f32_or_bf16(x) && (into.dtype() == DType::kF32 || (into.dtype() == DType::kBF16 && x.dtype() == DType::kBF16)),
-      "{} += {}", name_of(into.dtype()), name_of(x.dtype()));
+  DF_ASSERT(is_float(x) && (into.dtype() == DType::kF32 || into.dtype() == x.dtype()), "{} += {}",
+            name_of(into.dtype()), name_of(x.dtype()));
   auto* accumulate = DF_KERNEL(runtime.isa(), accumulate);
   for_each_run(runtime, x.rows(), x.cols(), into.is_contiguous() && x.is_contiguous(),
                [&](int64_t r, int64_t c, int64_t n) {
@@ -74,14 +74,14 @@ void accumulate_gradient(Runtime& runtime, Tensor& into, const Tensor& x) {
 }
 
 void scale(Runtime& runtime, Tensor& x, float factor) {
-  DF_ASSERT(is_f32_or_bf16(x), "{}", name_of(x.dtype()));
+  DF_ASSERT(is_float(x), "{}", name_of(x.dtype()));
   auto* scale_run = DF_KERNEL(runtime.isa(), scale);
   for_each_run(runtime, x.rows(), x.cols(), x.is_contiguous(),
                [&](int64_t r, int64_t c, int64_t n) { scale_run(element(x, r, c), x.dtype(), n, factor); });
 }
 
 void fill(Runtime& runtime, Tensor& x, float value) {
-  DF_ASSERT(is_f32_or_bf16(x), "{}", name_of(x.dtype()));
+  DF_ASSERT(is_float(x), "{}", name_of(x.dtype()));
   auto* fill_run = DF_KERNEL(runtime.isa(), fill);
   for_each_run(runtime, x.rows(), x.cols(), x.is_contiguous(),
                [&](int64_t r, int64_t c, int64_t n) { fill_run(element(x, r, c), x.dtype(), n, value); });
@@ -103,7 +103,7 @@ double sum_squares(Runtime& runtime, const Tensor& x) {
 }
 
 bool all_finite(Runtime& runtime, const Tensor& x) {
-  DF_ASSERT(is_f32_or_bf16(x), "{}", name_of(x.dtype()));
+  DF_ASSERT(is_float(x), "{}", name_of(x.dtype()));
   std::atomic<bool> finite{true};
   auto* run_is_finite = DF_KERNEL(runtime.isa(), all_finite);
   for_each_run(runtime, x.rows(), x.cols(), x.is_contiguous(), [&](int64_t r, int64_t c, int64_t n) {

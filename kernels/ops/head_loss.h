@@ -14,8 +14,8 @@ struct LossResult {
 // number of unmasked tokens of the whole step, so that nothing divides later; 0: not at all). Throws DataError for a
 // label outside -1 .. V-1. A logit that is not finite makes the loss not finite.
 //
-// Logits exist only for a chunk of tokens at a time in f32, and backward computes them again: with the input gradient
-// the weight gradient is accumulated chunk by chunk, so all of it happens in backward_input. In bf16 they are
+// Logits exist only for a chunk of tokens at a time in f32 and f16, and backward computes them again: with the input
+// gradient the weight gradient is accumulated chunk by chunk, so all of it happens in backward_input. In bf16 they are
 // overwritten by their gradient and kept for one weight-gradient GEMM (B x T x V bf16); without a tape a chunk is
 // enough.
 LossResult head_loss(ForwardContext& context, const Var& x, Pack& head, const Tensor& labels, const Tensor& weights);

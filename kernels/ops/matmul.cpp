@@ -49,8 +49,13 @@ void multiply(Runtime& runtime, GemmCache& cache, GemmShape shape, const Tensor&
   cache.run(runtime, shape, a.raw(), b.tensor.raw(), bias ? bias->data<float>() : nullptr, c.raw());
 }
 
-// The same for any dtype: bf16 goes by way of f32 copies where the CPU, or what is forced, has no bf16 products. The
-// bytes of a packed bf16 weight are f32 then.
+// Whether this runtime has products of that dtype. bf16 needs a CPU for it; f16 no CPU's oneDNN multiplies.
+bool has_products(const GemmCache& cache, DType dtype) {
+  return dtype == DType::kF32 || (dtype == DType::kBF16 && cache.has_bf16());
+}
+
+// The same for any dtype: without products of its own it goes by way of f32 copies, and the bytes of a packed weight
+// are f32 then, of values rounded to that dtype.
 void multiply_any(Runtime& runtime, const GemmShape& shape, const Tensor& a, const SecondOperand& b, const Tensor* bias,
                   Tensor& c) {
   DF_ASSERT(c.rows() == shape.m && c.cols() == shape.n, "{} for [{}, {}]", c.shape().to_string(), shape.m, shape.n);
@@ -63,7 +68,7 @@ void multiply_any(Runtime& runtime, const GemmShape& shape, const Tensor& a, con
     return;
   }
   GemmCache& cache = GemmCache::of(runtime);
-  if (a.dtype() == DType::kF32 || cache.has_bf16()) {
+  if (has_products(cache, a.dtype())) {
     multiply(runtime, cache, shape, a, b, bias, c);
     return;
   }
@@ -90,7 +95,7 @@ Operand operand_of(int64_t out, int64_t in, Form form) {
 bool is_int8(Form form) { return form == Form::kForwardInt8 || form == Form::kInputGradInt8; }
 
 // What the packed bytes hold.
-DType packed_dtype(const GemmCache& cache, DType dtype) { return cache.has_bf16() ? dtype : DType::kF32; }
+DType packed_dtype(const GemmCache& cache, DType dtype) { return has_products(cache, dtype) ? dtype : DType::kF32; }
 
 }  // namespace
 
@@ -132,7 +137,7 @@ void pack_weight(Runtime& runtime, const Tensor& master, DType dtype, Form form,
   GemmCache& cache = GemmCache::of(runtime);
   const Operand b = operand_of(out, in, form);
   Tensor source = master;
-  if (dtype != DType::kF32 && !cache.has_bf16()) {
+  if (!has_products(cache, dtype)) {
     Tensor rounded = Tensor::empty(runtime.memory(), {out, in}, dtype);
     copy(runtime, master, rounded);
     source = to_f32(runtime, rounded);
@@ -161,7 +166,7 @@ void matmul_weight_grad(Runtime& runtime, const Tensor& dy, const Tensor& x, Gra
   const int64_t rows = x.rows(), in = x.cols();
   DF_ASSERT(dy.rows() == rows, "{} and {}", dy.shape().to_string(), x.shape().to_string());
   GemmCache& cache = GemmCache::of(runtime);
-  if (x.dtype() == DType::kF32 || !cache.has_bf16() || rows < kRowsWorthPacking) {
+  if (x.dtype() != DType::kBF16 || !cache.has_bf16() || rows < kRowsWorthPacking) {
     matmul(runtime, dy, x, dw.value, {.transpose_a = true, .accumulate = dw.accumulate});
     return;
   }

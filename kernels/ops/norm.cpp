@@ -3,6 +3,8 @@
 #include "core/error.h"
 #include "kernels/cpu/layer_norm.h"
 #include "kernels/cpu/rms_norm.h"
+#include "kernels/ops/compute_type.h"
+#include "kernels/ops/elementwise.h"
 #include "kernels/ops/reuse.h"
 
 #include <algorithm>
@@ -73,7 +75,7 @@ class NormNode final : public Node {
   const char* name() const override { return kind_ == NormKind::kLayer ? "layer_norm" : "rms_norm"; }
 
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
-    return compute_ == DType::kBF16 ? input_gradients<BF16>(context, out) : input_gradients<float>(context, out);
+    return with_compute_type(compute_, [&](auto t) { return input_gradients<decltype(t)>(context, out); });
   }
 
   void backward_weight(BackwardContext& context) override {
@@ -132,20 +134,62 @@ class NormNode final : public Node {
   Tensor parameter_grads_;  // between the two halves of backward: dgain, then dbias
 };
 
+// What norms a row; bias may be undefined.
+struct Affine {
+  NormKind kind;
+  Tensor gain, bias;
+  float eps;
+};
+
+// delta may be undefined: r is x.
 template <class T>
-void run_forward(ForwardContext& context, NormKind kind, const Var& x, const std::optional<Var>& delta,
-                 const Tensor& gain, const Tensor& bias, float eps, Tensor& r, Tensor& y, Tensor& statistics) {
-  const cpu::NormForward<T> rows{x.value.data<float>(),
-                                 delta ? delta->value.data<T>() : nullptr,
-                                 gain.data<float>(),
-                                 bias.defined() ? bias.data<float>() : nullptr,
-                                 eps,
-                                 x.value.cols(),
+void run_forward_as(Runtime& runtime, const Affine& affine, const Tensor& x, const Tensor& delta, Tensor& r, Tensor& y,
+                    Tensor& statistics) {
+  const cpu::NormForward<T> rows{x.data<float>(),
+                                 delta.defined() ? delta.data<T>() : nullptr,
+                                 affine.gain.data<float>(),
+                                 affine.bias.defined() ? affine.bias.data<float>() : nullptr,
+                                 affine.eps,
+                                 x.cols(),
                                  r.data<float>(),
                                  y.data<T>(),
                                  statistics.data<float>()};
-  forward_rows(context.runtime, kind, rows, x.value.rows());
+  forward_rows(runtime, affine.kind, rows, x.rows());
 }
+
+void run_forward(Runtime& runtime, const Affine& affine, const Tensor& x, const Tensor& delta, Tensor& r, Tensor& y,
+                 Tensor& statistics) {
+  with_compute_type(y.dtype(),
+                    [&](auto t) { run_forward_as<decltype(t)>(runtime, affine, x, delta, r, y, statistics); });
+}
+
+// Norms the kept residual again. It has copies of gain and bias, a row each, so that the weight-gradient half of
+// backward, which may run it, reads no parameters.
+class NormAgain final : public Rematerial {
+ public:
+  NormAgain(Runtime& runtime, const Affine& affine, Tensor residual, DType compute)
+      : affine_(affine), residual_(std::move(residual)), compute_(compute) {
+    for (Tensor* vector : {&affine_.gain, &affine_.bias}) {
+      if (!vector->defined()) continue;
+      Tensor copied = Tensor::empty(runtime.memory(), vector->shape(), DType::kF32);
+      copy(runtime, *vector, copied);
+      *vector = std::move(copied);
+    }
+  }
+
+  Tensor make(Runtime& runtime) const override {
+    const Shape shape{residual_.rows(), residual_.cols()};
+    Tensor y = Tensor::empty(runtime.memory(), shape, compute_), residual = residual_;
+    Tensor statistics = Tensor::empty(runtime.memory(), {shape.rows(), statistics_per_row(affine_.kind)}, DType::kF32);
+    run_forward(runtime, affine_, residual_, {}, residual, y, statistics);
+    return y;
+  }
+
+ private:
+  Affine affine_;
+  Tensor residual_;
+  DType compute_;
+};
 
 NormResult norm(ForwardContext& context, NormKind kind, const Var& x, const std::optional<Var>& delta, Pack& gain,
                 Pack* bias, float eps) {
@@ -159,12 +203,12 @@ NormResult norm(ForwardContext& context, NormKind kind, const Var& x, const std:
   Tensor y = context.empty({rows, cols}, context.compute);
   Tensor statistics = context.empty({rows, statistics_per_row(kind)}, DType::kF32);
 
-  const Tensor gain_values = context.store.acquire(gain, Form::kMaster, context.stream);
-  const Tensor bias_values = bias ? context.store.acquire(*bias, Form::kMaster, context.stream) : Tensor();
-  if (context.compute == DType::kBF16)
-    run_forward<BF16>(context, kind, x, delta, gain_values, bias_values, eps, r, y, statistics);
-  else
-    run_forward<float>(context, kind, x, delta, gain_values, bias_values, eps, r, y, statistics);
+  const Affine affine{kind, context.store.acquire(gain, Form::kMaster, context.stream),
+                      bias ? context.store.acquire(*bias, Form::kMaster, context.stream) : Tensor(), eps};
+  run_forward(context.runtime, affine, x.value, delta ? delta->value : Tensor(), r, y, statistics);
+  std::shared_ptr<const Rematerial> recipe;
+  if (context.tape && context.selective)
+    recipe = std::make_shared<NormAgain>(context.runtime, affine, r, context.compute);
   context.store.release(gain);
   if (bias) context.store.release(*bias);
 
@@ -174,6 +218,7 @@ NormResult norm(ForwardContext& context, NormKind kind, const Var& x, const std:
   auto node =
       std::make_unique<NormNode>(kind, r, std::move(statistics), context.compute, delta.has_value(), gain, bias);
   std::vector<Var> outputs = context.tape->record(std::move(node), inputs, std::vector<Tensor>{r, y});
+  outputs[1].recipe = std::move(recipe);
   return {std::move(outputs[0]), std::move(outputs[1])};
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/cpu/rope.h"
+#include "kernels/ops/compute_type.h"
 #include "kernels/ops/elementwise.h"
 
 #include <cmath>
@@ -55,10 +56,7 @@ void rotate_rows(Runtime& runtime, Tensor& x, const Rotation& rotation, float si
 }
 
 void rotate(Runtime& runtime, Tensor& x, const Rotation& rotation, float sign) {
-  if (x.dtype() == DType::kBF16)
-    rotate_rows<BF16>(runtime, x, rotation, sign);
-  else
-    rotate_rows<float>(runtime, x, rotation, sign);
+  with_compute_type(x.dtype(), [&](auto t) { rotate_rows<decltype(t)>(runtime, x, rotation, sign); });
 }
 
 class RopeNode final : public Node {

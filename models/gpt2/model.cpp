@@ -1,9 +1,7 @@
 #include "models/gpt2/model.h"
 
 #include "kernels/ops/dropout.h"
-#include "kernels/ops/embedding.h"
 #include "models/gpt2/name_map.h"
-#include "models/parts/token_table.h"
 
 #include <cmath>
 
@@ -33,42 +31,54 @@ ModelShape shape_of(const Gpt2Config& c) {
           .vocabulary = c.vocabulary,
           .max_positions = c.max_positions,
           .heads = c.heads,
+          .kv_heads = c.heads,
           .head_dim = c.width / c.heads,
-          .kv_width = c.width};
+          .ffn = c.ffn,
+          .row_statistics = 2,
+          .position_rows = c.max_positions,
+          .tied_head = c.tie_embeddings};
 }
 
 }  // namespace
 
 Gpt2Block::Gpt2Block(const Gpt2Config& c, ParameterRegistry& registry, int layer)
-    : name_(gpt2_layer_name(layer)),
-      dropout_(c.dropout),
-      attention_norm_(registry, name_ + ".attention_norm", Norm::Kind::kLayer, c.width, c.norm_eps),
-      attention_(registry, name_ + ".attention", attention_options(c, layer)),
-      mlp_norm_(registry, name_ + ".mlp_norm", Norm::Kind::kLayer, c.width, c.norm_eps),
-      mlp_(registry, name_ + ".mlp", mlp_options(c), c.gelu) {}
+    : name(gpt2_layer_name(layer)),
+      dropout_rate(c.dropout),
+      attention_norm(registry, name + ".attention_norm", Norm::Kind::kLayer, c.width, c.norm_eps),
+      attention(registry, name + ".attention", attention_options(c, layer)),
+      mlp_norm(registry, name + ".mlp_norm", Norm::Kind::kLayer, c.width, c.norm_eps),
+      mlp(registry, name + ".mlp", mlp_options(c), c.gelu) {}
 
 Residual Gpt2Block::operator()(ForwardContext& context, const Residual& stream) const {
-  const NormResult a = attention_norm_(context, stream);
-  const Var attended = dropout(context, attention_(context, a.normed, nullptr), dropout_, name_ + ".attention.dropout");
-  const NormResult m = mlp_norm_(context, {a.residual, attended});
-  return {m.residual, dropout(context, mlp_(context, m.normed), dropout_, name_ + ".mlp.dropout")};
+  const NormResult a = attention_norm(context, stream);
+  const Var attended =
+      dropout(context, attention(context, a.normed, nullptr), dropout_rate, name + ".attention.dropout");
+  const NormResult m = mlp_norm(context, {a.residual, attended});
+  return {m.residual, dropout(context, mlp(context, m.normed), dropout_rate, name + ".mlp.dropout")};
 }
 
 Gpt2Model::Gpt2Model(const Gpt2Config& c, ParameterRegistry& registry, Recompute recompute)
-    : CausalModel(shape_of(c)), recompute_(recompute), dropout_(c.dropout), tied_(c.tie_embeddings) {
-  embedding_ = declare_embedding(registry, "embedding", c.vocabulary, c.width, c.init_std);
-  positions_ = declare_embedding(registry, "positions", c.max_positions, c.width, c.init_std);
-  for (int layer = 0; layer < c.layers; ++layer) blocks_.emplace_back(c, registry, layer);
+    : CausalModel(shape_of(c), recompute),
+      dropout_(c.dropout),
+      tied_(c.tie_embeddings),
+      embedding_(registry,
+                 {.vocabulary = c.vocabulary, .width = c.width, .positions = c.max_positions, .stddev = c.init_std}) {
+  end_layer(registry);
+  for (int layer = 0; layer < c.layers; ++layer) {
+    blocks_.emplace_back(c, registry, layer);
+    end_layer(registry);
+  }
   norm_ = std::make_unique<Norm>(registry, "norm", Norm::Kind::kLayer, c.width, c.norm_eps);
-  head_ = declare_head(registry, c.vocabulary, c.width, c.init_std, tied_ ? embedding_ : nullptr);
+  head_ = std::make_unique<VocabularyHead>(registry, c.vocabulary, c.width, c.init_std,
+                                           tied_ ? embedding_.table() : nullptr);
 }
 
-Var Gpt2Model::hidden(ForwardContext& context, const Tensor& tokens) const {
-  check_rows(context, tokens);
-  const Var x = embedding(context, tokens, *embedding_, positions_);
-  Residual stream{dropout(context, x, dropout_, "embedding.dropout"), std::nullopt};
-  for (const Gpt2Block& block : blocks_) stream = run_block(context, stream, recompute_, std::cref(block));
-  return (*norm_)(context, stream).normed;
+Var Gpt2Model::embed(ForwardContext& context, const Tensor& tokens) const {
+  return dropout(context, embedding_(context, tokens), dropout_, "embedding.dropout");
+}
+
+Residual Gpt2Model::block(ForwardContext& context, int64_t layer, const Residual& stream) const {
+  return run_block(context, stream, recompute_of(layer), std::cref(blocks_[static_cast<size_t>(layer)]));
 }
 
 ForeignNames Gpt2Model::hugging_face_names() const { return gpt2_hugging_face_names(shape_.layers, tied_); }

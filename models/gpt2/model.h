@@ -9,35 +9,35 @@
 namespace deepflow {
 
 // x + attention(norm(x)), then x + mlp(norm(x)); the second addition is left to the next norm.
-class Gpt2Block {
- public:
+struct Gpt2Block {
   Gpt2Block(const Gpt2Config& config, ParameterRegistry& registry, int layer);
   Residual operator()(ForwardContext& context, const Residual& stream) const;
 
- private:
-  std::string name_;
-  float dropout_;
-  Norm attention_norm_;
-  SelfAttention attention_;
-  Norm mlp_norm_;
-  GeluMlp mlp_;
+  std::string name;
+  float dropout_rate;
+  Norm attention_norm;
+  SelfAttention attention;
+  Norm mlp_norm;
+  GeluMlp mlp;
 };
 
 class Gpt2Model final : public CausalModel {
  public:
   Gpt2Model(const Gpt2Config& config, ParameterRegistry& registry, Recompute recompute);
 
-  Var hidden(ForwardContext& context, const Tensor& tokens) const override;
+  void parallelize(ParameterRegistry& registry, const ModelLayout& layout) override;
+  Residual block(ForwardContext& context, int64_t layer, const Residual& stream) const override;
   ForeignNames hugging_face_names() const override;
 
  private:
-  Recompute recompute_;
+  Var embed(ForwardContext& context, const Tensor& tokens) const override;
+  void apply_tensor_parallel(const TensorParallel& tp);
+  void apply_context_parallel(const ContextParallel& cp);
+
   float dropout_;
   bool tied_;
-  Pack* embedding_;
-  Pack* positions_;
+  TokenEmbedding embedding_;
   std::vector<Gpt2Block> blocks_;
-  std::unique_ptr<Norm> norm_;
 };
 
 }  // namespace deepflow

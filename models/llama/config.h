@@ -39,6 +39,8 @@ struct LlamaConfig final : ModelConfig {
   void read_hf(const HfConfig& config) override;
   nlohmann::json to_hf() const override;
   void fill_in(int64_t vocabulary_size, int64_t sequence) override;
+  int64_t num_layers() const override { return layers; }
+  void set_layers(int64_t count) override { layers = count; }
   std::optional<Problem> problem() const override;
   std::unique_ptr<CausalModel> build(Runtime& runtime, ParameterRegistry& registry, Recompute recompute) const override;
 };

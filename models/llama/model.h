@@ -9,32 +9,33 @@
 namespace deepflow {
 
 // x + attention(norm(x)), then x + mlp(norm(x)); the second addition is left to the next norm.
-class LlamaBlock {
- public:
+struct LlamaBlock {
   LlamaBlock(const LlamaConfig& config, ParameterRegistry& registry, int layer);
   Residual operator()(ForwardContext& context, const Residual& stream, const RopeTable& rope) const;
 
- private:
-  Norm attention_norm_;
-  SelfAttention attention_;
-  Norm mlp_norm_;
-  SwigluMlp mlp_;
+  Norm attention_norm;
+  SelfAttention attention;
+  Norm mlp_norm;
+  SwigluMlp mlp;
 };
 
 class LlamaModel final : public CausalModel {
  public:
   LlamaModel(const LlamaConfig& config, Runtime& runtime, ParameterRegistry& registry, Recompute recompute);
 
-  Var hidden(ForwardContext& context, const Tensor& tokens) const override;
+  void parallelize(ParameterRegistry& registry, const ModelLayout& layout) override;
+  Residual block(ForwardContext& context, int64_t layer, const Residual& stream) const override;
   ForeignNames hugging_face_names() const override;
 
  private:
+  Var embed(ForwardContext& context, const Tensor& tokens) const override { return embedding_(context, tokens); }
+  void apply_tensor_parallel(const TensorParallel& tp);
+  void apply_context_parallel(const ContextParallel& cp);
+
   LlamaConfig config_;
-  Recompute recompute_;
   RopeTable rope_;
-  Pack* embedding_;
+  TokenEmbedding embedding_;
   std::vector<LlamaBlock> blocks_;
-  std::unique_ptr<Norm> norm_;
 };
 
 }  // namespace deepflow

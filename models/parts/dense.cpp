@@ -1,6 +1,7 @@
 #include "models/parts/dense.h"
 
 #include "kernels/ops/linear.h"
+#include "parallel/ops/tensor_linear.h"
 
 namespace deepflow {
 
@@ -26,6 +27,33 @@ Dense::Dense(ParameterRegistry& registry, const std::string& pack, const std::ve
   if (options.bias) bias_ = registry.add(pack + ".bias", std::move(biases));
 }
 
-Var Dense::operator()(ForwardContext& context, const Var& x) const { return linear(context, x, *weight_, bias_); }
+Var Dense::operator()(ForwardContext& context, const Var& x) const {
+  switch (split_) {
+    case Split::kOutputs:
+      return column_parallel_linear(context, x, *weight_, bias_, *tp_);
+    case Split::kInputs:
+      return row_parallel_linear(context, x, *weight_, bias_, *tp_);
+    case Split::kNone:
+      break;
+  }
+  return linear(context, x, *weight_, bias_);
+}
+
+void Dense::split_outputs(const TensorParallel& tp, const std::vector<int64_t>& units) {
+  tp_ = &tp;
+  split_ = Split::kOutputs;
+  for (const Pack* pack : {weight_, bias_})
+    for (size_t i = 0; pack && i < units.size(); ++i)
+      pack->members[i]->spec.placement = {{.dim = 0, .axes = {"tp"}, .units = units[i]}};
+}
+
+void Dense::split_inputs(const TensorParallel& tp, int64_t units) {
+  tp_ = &tp;
+  split_ = Split::kInputs;
+  for (Parameter* p : weight_->members) p->spec.placement = {{.dim = 1, .axes = {"tp"}, .units = units}};
+  // The bias is added to the sum, of which each rank holds some rows.
+  if (bias_ && tp.sequence)
+    for (Parameter* p : bias_->members) p->spec.partial = {"tp"};
+}
 
 }  // namespace deepflow

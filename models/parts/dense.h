@@ -2,6 +2,7 @@
 
 #include "core/context.h"
 #include "core/parameter_registry.h"
+#include "parallel/tensor_parallel.h"
 
 #include <string>
 #include <vector>
@@ -29,9 +30,18 @@ class Dense {
 
   Var operator()(ForwardContext& context, const Var& x) const;
 
+  // Each rank makes some of the outputs of every matrix, units[i] of matrix i dealt over the ranks (heads; features).
+  void split_outputs(const TensorParallel& tp, const std::vector<int64_t>& units);
+  // Each rank has some of the inputs, and the ranks add up.
+  void split_inputs(const TensorParallel& tp, int64_t units);
+
  private:
+  enum class Split : uint8_t { kNone, kOutputs, kInputs };
+
   Pack* weight_;
   Pack* bias_ = nullptr;
+  Split split_ = Split::kNone;
+  const TensorParallel* tp_ = nullptr;
 };
 
 }  // namespace deepflow

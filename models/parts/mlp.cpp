@@ -3,7 +3,8 @@
 namespace deepflow {
 
 GeluMlp::GeluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& o, GeluKind kind)
-    : kind_(kind),
+    : ffn_(o.ffn),
+      kind_(kind),
       up_(registry, name + ".up", o.ffn, {o.width, o.bias, o.stddev}),
       down_(registry, name + ".down", o.width, {o.ffn, o.bias, o.out_stddev}) {}
 
@@ -11,13 +12,24 @@ Var GeluMlp::operator()(ForwardContext& context, const Var& x) const {
   return down_(context, gelu(context, up_(context, x), kind_));
 }
 
+void GeluMlp::split_features(const TensorParallel& tp) {
+  up_.split_outputs(tp, {ffn_});
+  down_.split_inputs(tp, ffn_);
+}
+
 SwigluMlp::SwigluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& o)
-    : gate_up_(registry, name + ".gate_up", {{name + ".gate", o.ffn}, {name + ".up", o.ffn}},
+    : ffn_(o.ffn),
+      gate_up_(registry, name + ".gate_up", {{name + ".gate", o.ffn}, {name + ".up", o.ffn}},
                {o.width, o.bias, o.stddev}),
       down_(registry, name + ".down", o.width, {o.ffn, o.bias, o.out_stddev}) {}
 
 Var SwigluMlp::operator()(ForwardContext& context, const Var& x) const {
   return down_(context, swiglu(context, gate_up_(context, x)));
+}
+
+void SwigluMlp::split_features(const TensorParallel& tp) {
+  gate_up_.split_outputs(tp, {ffn_, ffn_});
+  down_.split_inputs(tp, ffn_);
 }
 
 }  // namespace deepflow

@@ -18,8 +18,10 @@ class GeluMlp {
  public:
   GeluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& options, GeluKind kind);
   Var operator()(ForwardContext& context, const Var& x) const;
+  void split_features(const TensorParallel& tp);
 
  private:
+  int64_t ffn_;
   GeluKind kind_;
   Dense up_, down_;
 };
@@ -29,8 +31,10 @@ class SwigluMlp {
  public:
   SwigluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& options);
   Var operator()(ForwardContext& context, const Var& x) const;
+  void split_features(const TensorParallel& tp);
 
  private:
+  int64_t ffn_;
   Dense gate_up_, down_;
 };
 

@@ -24,4 +24,10 @@ NormResult Norm::operator()(ForwardContext& context, const Residual& stream) con
   return rms_norm(context, stream.x, stream.delta, *gain_, eps_);
 }
 
+void Norm::follow_rows(const TensorParallel& tp) {
+  if (!tp.sequence) return;
+  for (Pack* pack : {gain_, bias_})
+    if (pack) pack->members.front()->spec.partial = {"tp"};
+}
+
 }  // namespace deepflow

@@ -2,6 +2,7 @@
 
 #include "core/parameter_registry.h"
 #include "kernels/ops/norm.h"
+#include "parallel/tensor_parallel.h"
 
 #include <optional>
 #include <string>
@@ -24,6 +25,9 @@ class Norm {
 
   // .residual is x + delta, .normed the norm of it.
   NormResult operator()(ForwardContext& context, const Residual& stream) const;
+
+  // Sees the rows of the residual stream that this rank holds: gradients are partial where those are split.
+  void follow_rows(const TensorParallel& tp);
 
  private:
   Pack* gain_;

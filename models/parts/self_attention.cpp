@@ -1,5 +1,9 @@
 #include "models/parts/self_attention.h"
 
+#include "parallel/ops/ring_attention.h"
+#include "parallel/ops/ulysses_attention.h"
+
+#include <algorithm>
 #include <cmath>
 
 namespace deepflow {
@@ -32,11 +36,21 @@ SelfAttention::SelfAttention(ParameterRegistry& registry, const std::string& nam
 Var SelfAttention::operator()(ForwardContext& context, const Var& x, const RopeTable* rope_table) const {
   Var qkv = qkv_(context, x);
   if (rope_table) qkv = rope(context, qkv, shape_.heads + shape_.kv_heads, *rope_table);
-  if (context.cache) {
-    const Var o{attention_cached(context, qkv.value, shape_, *context.cache, layer_)};
-    return out_(context, o);
-  }
-  return out_(context, attention(context, qkv, shape_));
+  return out_(context, attend(context, qkv));
+}
+
+Var SelfAttention::attend(ForwardContext& context, const Var& qkv) const {
+  if (context.cache) return {attention_cached(context, qkv.value, shape_, *context.cache, layer_)};
+  if (!is_split(cp_)) return attention(context, qkv, shape_);
+  if (cp_->method == ContextMethod::kRing) return ring_attention(context, qkv, shape_, *cp_);
+  return ulysses_attention(context, qkv, shape_, *cp_);
+}
+
+void SelfAttention::split_heads(const TensorParallel& tp) {
+  qkv_.split_outputs(tp, {shape_.heads, shape_.kv_heads, shape_.kv_heads});
+  out_.split_inputs(tp, shape_.heads);
+  shape_.heads /= tp.size();
+  shape_.kv_heads = std::max<int64_t>(1, shape_.kv_heads / tp.size());
 }
 
 }  // namespace deepflow

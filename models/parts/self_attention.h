@@ -3,6 +3,7 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/rope.h"
 #include "models/parts/dense.h"
+#include "parallel/context_parallel.h"
 
 #include <optional>
 #include <string>
@@ -26,8 +27,16 @@ class SelfAttention {
   // call's keys and values are appended to it; the caller advances the cache after the last layer.
   Var operator()(ForwardContext& context, const Var& x, const RopeTable* rope) const;
 
+  // Each rank has some heads. Key heads that are fewer than ranks live on several.
+  void split_heads(const TensorParallel& tp);
+  // Each rank has some rows of every sequence.
+  void split_sequences(const ContextParallel& cp) { cp_ = &cp; }
+
  private:
-  AttentionShape shape_;
+  Var attend(ForwardContext& context, const Var& qkv) const;
+
+  AttentionShape shape_;  // heads of this rank
+  const ContextParallel* cp_ = nullptr;
   int layer_;
   Dense qkv_, out_;
 };

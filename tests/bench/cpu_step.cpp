@@ -117,7 +117,9 @@ int run(World& world, const Request& asked) {
   options.optim.lr = 3e-4;
   options.model.fill_in(0, sequence, nullptr);
   Communicator& comm = world.all();
-  Session session(options.model, session_options(options, comm), comm, {});
+  options.parallel.zero = asked.zero;
+  Mesh mesh(comm, layout_of(options.parallel, comm.size()));
+  Session session(options.model, session_options(options, comm), mesh, options.parallel, sequence);
   session.store().initialise(1);
   const int64_t vocabulary = session.model().shape().vocabulary;
   SampleOptions cut;
@@ -130,7 +132,7 @@ int run(World& world, const Request& asked) {
   loading.rank = comm.rank();
   loading.size = comm.size();
   Loader loader(source, loading);
-  Trainer trainer(session.machine(), options.train, options.optim, asked.zero, loader);
+  Trainer trainer(session.machine(), options.train, options.optim, options.parallel, loader);
 
   const DType dtype = session.store().compute();
   std::unique_ptr<BlockProducts> products;

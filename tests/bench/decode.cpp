@@ -103,7 +103,7 @@ double bytes_per_step(Session& session, const Shapes& s, int64_t samples) {
   const double element = static_cast<double>(size_of(session.store().compute()));
   const double length = static_cast<double>(s.prompt) + 0.5 * static_cast<double>(s.new_tokens);
   return static_cast<double>(session.store().form_bytes()) +
-         2 * element * length * static_cast<double>(shape.layers * shape.kv_width * samples);
+         2 * element * length * static_cast<double>(shape.layers * shape.kv_heads * shape.head_dim * samples);
 }
 
 int run(const std::string& folder, const std::string& precision, int threads, const Shapes& s) {
@@ -113,7 +113,7 @@ int run(const std::string& folder, const std::string& precision, int threads, co
   options.train.threads = threads;
   complete_model(options, nullptr, nullptr);
   const std::unique_ptr<Communicator> comm = make_self_communicator("bench");
-  Session session(options.model, session_options(options, *comm), *comm, {});
+  Session session(options.model, session_options(options, *comm));
   set_initial_values(session, options);
   Machine machine = session.machine();
   const ReadRate memory(session.runtime());

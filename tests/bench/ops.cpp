@@ -441,7 +441,7 @@ void OpsBench::optimizers() {
     for (const Form form : {Form::kForward, Form::kInputGrad}) store.acquire(pack, form, *stream_);
   }
   const ShardMap shards(store.buckets(), 1, UpdateUnit::kRow);
-  const auto optimizer = find_optimizer("adamw").make({}, {runtime_, store, shards.pieces(0)});
+  const auto optimizer = find_optimizer("adamw").make({}, {runtime_, store, shards.pieces(0), {}});
   report("adamw and both packed forms", Counts{n * 16, n * 16, 0, 30 * vectors(n)}, [&](int) -> Call {
     return [&] { optimizer->update({++step, 1e-5, 1}); };
   });

@@ -33,9 +33,49 @@ TEST(DType, Bf16RoundsToNearestEven) {
   EXPECT_TRUE(std::isinf(to_float(to_bf16(std::numeric_limits<float>::max()))));
 }
 
-TEST(DType, F16ConvertsExactlyWhatItCanHold) {
-  for (const float x : {0.0f, -2.5f, 65504.0f, 0x1p-24f}) EXPECT_EQ(to_float(to_f16(x)), x);
-  EXPECT_TRUE(std::isinf(to_float(to_f16(70000.0f))));
+// By the definition of binary16: sign, five bits of exponent, ten of mantissa.
+double f16_value(uint32_t bits) {
+  const uint32_t exponent = bits >> 10 & 31, mantissa = bits & 0x3ff;
+  const double magnitude =
+      exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, static_cast<int>(exponent) - 25);
+  return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+TEST(DType, F16HoldsWhatTheStandardSaysAndComesBackFromF32) {
+  for (uint32_t bits = 0; bits < 1 << 16; ++bits) {
+    const F16 half{static_cast<uint16_t>(bits)};
+    const float wide = to_float(half);
+    if ((bits & 0x7c00) != 0x7c00) {
+      ASSERT_EQ(wide, f16_value(bits)) << bits;
+      ASSERT_EQ(std::signbit(wide), bits >= 0x8000) << bits;
+    } else if ((bits & 0x3ff) == 0) {
+      ASSERT_EQ(wide, bits & 0x8000 ? -INFINITY : INFINITY) << bits;
+    } else {
+      ASSERT_TRUE(std::isnan(wide)) << bits;
+      ASSERT_TRUE(std::isnan(to_float(to_f16(wide)))) << bits;
+      continue;
+    }
+    ASSERT_EQ(to_f16(wide).bits, bits);
+  }
+}
+
+TEST(DType, F16RoundsToNearestEven) {
+  for (uint32_t bits = 0; bits < 0x7c00; ++bits) {  // 2^16 would be the number after the largest: infinity
+    const double low = f16_value(bits), high = bits == 0x7bff ? 0x1p16 : f16_value(bits + 1);
+    const float middle = static_cast<float>((low + high) / 2);
+    const uint32_t even = bits + (bits & 1);
+    for (const uint32_t sign : {0u, 0x8000u}) {
+      const float s = sign ? -1.0f : 1.0f;
+      ASSERT_EQ(to_f16(s * middle).bits, sign | even) << bits;
+      ASSERT_EQ(to_f16(s * std::nextafter(middle, 0.0f)).bits, sign | bits) << bits;
+      ASSERT_EQ(to_f16(s * std::nextafter(middle, INFINITY)).bits, sign | (bits + 1)) << bits;
+    }
+  }
+  for (const float huge : {70000.0f, 1e30f, INFINITY}) {
+    EXPECT_EQ(to_f16(huge).bits, 0x7c00);
+    EXPECT_EQ(to_f16(-huge).bits, 0xfc00);
+  }
+  EXPECT_EQ(to_f16(0x1p-149f).bits, 0);
 }
 
 TEST(Tensor, ViewsShareStorageAndKeepTheLeadingDimension) {

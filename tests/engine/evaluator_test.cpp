@@ -1,5 +1,6 @@
 #include "engine/evaluator.h"
 
+#include "engine/micro_batch.h"
 #include "tests/engine/tiny_run.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +19,7 @@ std::pair<double, int64_t> straightforward(TinyRun& run, const HeldOut& heldout)
   int64_t labels = 0;
   for (int64_t w = 0; w < heldout.num_windows(); ++w) {
     const Batch batch = heldout.read(w, 1);
-    BatchTensors input = batch_tensors(machine.runtime, batch, 0, 1);
+    MicroBatch input = take_micro_batch(machine.runtime, batch, 0, 1);
     ForwardContext context{machine.runtime, machine.stream, machine.store};
     context.compute = machine.store.compute();
     context.rows = input.rows;

@@ -68,13 +68,16 @@ inline std::shared_ptr<const TokenStore> lonely_tokens() {
 
 struct TinyOptions {
   std::string family = "llama";
+  int64_t layers = 2, width = 32, heads = 4, kv_heads = 2, ffn = 64;
+  bool tied = false;
+  Documents documents = Documents::kSeparate;
   float dropout = 0;  // gpt2 only
   Recompute recompute = Recompute::kNone;
   std::shared_ptr<const TokenStore> text = some_text(60);
   int64_t sequence = 24;
   TrainOptions train;
   OptimOptions optim;
-  int zero = 1;
+  ParallelOptions parallel;
   uint64_t initial_seed = 3;
 
   TinyOptions() {
@@ -94,10 +97,12 @@ inline ModelOptions tiny_model(const TinyOptions& o) {
   model.recompute = o.recompute;
   if (o.family == "llama") {
     auto& c = dynamic_cast<LlamaConfig&>(model.config());
-    c.layers = 2, c.width = 32, c.heads = 4, c.kv_heads = 2, c.ffn = 64;
+    c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.kv_heads = o.kv_heads, c.ffn = o.ffn;
+    c.tie_embeddings = o.tied;
   } else {
     auto& c = dynamic_cast<Gpt2Config&>(model.config());
-    c.layers = 2, c.width = 32, c.heads = 4, c.dropout = o.dropout;
+    c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.ffn = o.ffn, c.dropout = o.dropout;
+    c.tie_embeddings = o.tied;
   }
   model.fill_in(kVocabulary, 4 * o.sequence, nullptr);
   return model;
@@ -109,12 +114,13 @@ class TinyRun {
   explicit TinyRun(const TinyOptions& o, Communicator* comm = nullptr)
       : own_(comm ? nullptr : make_self_communicator("tiny run")),
         comm_(comm ? *comm : *own_),
-        session_(tiny_model(o), session_options(o), comm_, {{"dp", comm_.rank(), comm_.size()}}),
+        mesh_(comm_, layout_of(o.parallel, comm_.size())),
+        session_(tiny_model(o), session_options(o), mesh_, o.parallel, o.sequence),
         loader_(std::make_shared<SampleSource>(std::vector<WeightedStore>{{o.text, 1}},
-                                               SampleOptions{o.sequence, Documents::kSeparate, true, 5}),
-                {o.train.global_batch, comm_.rank(), comm_.size(), 2}) {
+                                               SampleOptions{o.sequence, o.documents, true, 5}),
+                {o.train.global_batch, mesh_.along(kDataAxes).rank(), mesh_.along(kDataAxes).size(), 2}) {
     session_.store().initialise(o.initial_seed);
-    trainer_ = std::make_unique<Trainer>(session_.machine(), o.train, o.optim, o.zero, loader_);
+    trainer_ = std::make_unique<Trainer>(session_.machine(), o.train, o.optim, o.parallel, loader_);
   }
 
   Session& session() { return session_; }
@@ -154,11 +160,14 @@ class TinyRun {
     s.threads = o.train.threads;
     s.weight_forms = o.train.weight_forms;
     s.bucket_elements = o.train.bucket_elements;
+    s.training = TrainingMemory{o.train, o.sequence};
+    s.unit = find_optimizer(o.optim.name).unit;
     return s;
   }
 
   std::unique_ptr<Communicator> own_;
   Communicator& comm_;
+  Mesh mesh_;
   Session session_;
   Loader loader_;
   std::unique_ptr<Trainer> trainer_;

@@ -27,7 +27,11 @@ std::vector<Case> cases() {
   TinyOptions bf16 = adamw;
   bf16.train.precision = "bf16";
   bf16.recompute = Recompute::kFull;
-  return {{"adamw", adamw}, {"sgd", sgd}, {"gpt2 with dropout", dropout}, {"bf16", bf16}};
+  TinyOptions f16 = adamw;
+  f16.train.precision = "f16";
+  f16.optim.loss_scale.init = 0x1p24;  // steps are left out before and behind the copy
+  f16.optim.loss_scale.growth_interval = 2;
+  return {{"f16", f16}, {"adamw", adamw}, {"sgd", sgd}, {"gpt2 with dropout", dropout}, {"bf16", bf16}};
 }
 
 // A run with the same recipe that nevertheless stands somewhere else: other values, other state, other data.

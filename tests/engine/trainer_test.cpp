@@ -30,7 +30,7 @@ void expect_near_curves(const std::vector<double>& a, const std::vector<double>&
 
 TEST(Trainer, LearnsARepetitiveText) {
   for (const char* family : {"llama", "gpt2"})
-    for (const char* precision : {"f32", "bf16"}) {
+    for (const char* precision : {"f32", "bf16", "f16"}) {
       TinyOptions options;
       options.family = family;
       options.train.precision = precision;
@@ -41,9 +41,44 @@ TEST(Trainer, LearnsARepetitiveText) {
     }
 }
 
+TEST(Trainer, F16FollowsF32AfterTheStepsThatItsLossScaleLeftOut) {
+  for (const char* family : {"llama", "gpt2"}) {
+    TinyOptions options;
+    options.family = family;
+    const std::vector<double> f32 = TinyRun(options).curve(40);
+    options.train.precision = "f16";
+    options.optim.loss_scale.init = 0x1p10;
+    const std::vector<double> f16 = TinyRun(options).curve(40);
+    expect_near_curves(f16, f32, 0.03);
+    EXPECT_EQ(TinyRun(options).curve(40), f16) << family << ": not the same bits again";
+  }
+}
+
+TEST(Trainer, F16LeavesOutStepsUntilTheLossScaleFits) {
+  for (const char* family : {"llama", "gpt2"}) {
+    TinyOptions options;
+    options.family = family;
+    options.train.precision = "f16";
+    options.train.steps = 80;
+    options.optim.loss_scale.init = 0x1p40;  // far too large
+    TinyRun run(options);
+    const std::vector<float> before = run.masters();
+    int64_t skipped = 0;
+    StepReport report;
+    for (report = run.trainer().step(); !report.applied; report = run.trainer().step()) {
+      EXPECT_EQ(run.masters(), before);
+      EXPECT_TRUE(std::isfinite(report.loss) && std::isinf(report.gradient_norm));
+      EXPECT_EQ(report.step, ++skipped);
+    }
+    EXPECT_GT(skipped, 10);
+    EXPECT_NE(run.masters(), before);
+    EXPECT_LT(run.train(60).back().loss, 2.6) << family;
+  }
+}
+
 TEST(Trainer, Int8ProductsLearnAsBf16OnesDo) {
   for (const char* family : {"llama", "gpt2"})
-    for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
       TinyOptions options;
       options.family = family;
       options.recompute = recompute;
@@ -99,10 +134,28 @@ TEST(Trainer, RecomputingActivationsChangesNothing) {
   options.family = "gpt2";
   options.dropout = 0.2f;
   TinyRun kept(options);
-  options.recompute = Recompute::kFull;
-  TinyRun recomputed(options);
-  EXPECT_EQ(kept.curve(6), recomputed.curve(6));
-  EXPECT_EQ(kept.masters(), recomputed.masters());
+  const std::vector<double> curve = kept.curve(6);
+  for (const Recompute recompute : {Recompute::kSelective, Recompute::kFull}) {
+    options.recompute = recompute;
+    TinyRun recomputed(options);
+    EXPECT_EQ(recomputed.curve(6), curve);
+    EXPECT_EQ(recomputed.masters(), kept.masters());
+  }
+}
+
+TEST(Trainer, RecomputesSoMuchThatItFitsTheBudget) {
+  TinyOptions options;
+  options.sequence = 96;
+  TinyRun kept(options);
+  const std::vector<double> curve = kept.curve(3);
+  const auto peak = [](TinyRun& run) { return static_cast<double>(run.session().runtime().memory().stats().peak); };
+  options.recompute = Recompute::kAuto;
+  options.train.memory_budget = 0.8e-9 * peak(kept);
+  TinyRun fitted(options);
+  EXPECT_EQ(fitted.curve(3), curve);
+  EXPECT_LT(peak(fitted), 0.83 * peak(kept));
+  options.train.memory_budget = 0.1e-9 * peak(kept);
+  EXPECT_THROW(TinyRun{options}, ConfigError);
 }
 
 TEST(Trainer, GivesTheSameBitsWhicheverFormsStay) {

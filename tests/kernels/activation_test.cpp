@@ -77,11 +77,11 @@ Tensor gradient(OpBench& bench, Kind kind, const Tensor& u, const Tensor& dy) {
 
 TEST(Activation, MatchesTheReferenceForEveryDtypeShapeAndInstructionSet) {
   for (const CpuIsa isa : testing::runnable_isas())
-    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const DType dtype : testing::kComputeDtypes) {
       RuntimeOptions options;
       options.cpu_isa = isa;
       OpBench bench(dtype, options);
-      const double tolerance = dtype == DType::kBF16 ? 4e-3 : 3e-7;
+      const double tolerance = testing::rounding_tolerance(dtype, 3e-7);
       for (const Kind kind : kKinds)
         for (const int64_t rows : {1, 5})
           for (const int64_t cols : {10, 16, 54, 3072}) {

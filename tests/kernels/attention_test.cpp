@@ -131,8 +131,8 @@ void expect_matches_reference(const Case& c, DType dtype, const RuntimeOptions& 
                            c.sequence, c.heads, c.kv_heads, c.head_dim, c.window, c.documents));
   AttentionBench bench(c, dtype, options);
   const Reference ref = reference(bench);
-  EXPECT_LT(relative_error(values_of(bench.run()), ref.o), dtype == DType::kBF16 ? 6e-3 : 6e-7);
-  EXPECT_LT(relative_error(values_of(bench.gradient()), ref.dqkv), dtype == DType::kBF16 ? 8e-3 : 1e-6);
+  EXPECT_LT(relative_error(values_of(bench.run()), ref.o), testing::rounding_tolerance(dtype, 6e-7, 6e-3));
+  EXPECT_LT(relative_error(values_of(bench.gradient()), ref.dqkv), testing::rounding_tolerance(dtype, 1e-6, 8e-3));
 }
 
 const Case kCases[] = {
@@ -156,7 +156,7 @@ TEST(Attention, MatchesTheDefinitionForEveryDtypeShapeAndInstructionSet) {
     SCOPED_TRACE(name_of(isa));
     RuntimeOptions options;
     options.cpu_isa = isa;
-    for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const DType dtype : testing::kComputeDtypes)
       for (const Case& c : kCases) expect_matches_reference(c, dtype, options);
   }
 }
@@ -187,7 +187,7 @@ TEST(Attention, GradientsMatchDifferenceQuotients) {
 }
 
 TEST(Attention, TwoRunsGiveTheSameBits) {
-  for (const DType dtype : {DType::kF32, DType::kBF16})
+  for (const DType dtype : testing::kComputeDtypes)
     for (const int64_t batch : {1, 3}) {
       AttentionBench bench({batch, 140, 2, 1, 64, 0, true}, dtype);
       const auto o = values_of(bench.run()), dqkv = values_of(bench.gradient());
@@ -272,13 +272,13 @@ std::vector<double> run_cached(AttentionBench& bench, const std::vector<int64_t>
 
 TEST(AttentionCached, EqualsFullAttentionHoweverTheTokensArrive) {
   for (const CpuIsa isa : testing::runnable_isas())
-    for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const DType dtype : testing::kComputeDtypes)
       for (const Case& c : {Case{2, 90, 4, 2, 64}, Case{1, 90, 6, 1, 24, 20}, Case{3, 90, 2, 2, 8, 0, true}}) {
         RuntimeOptions options;
         options.cpu_isa = isa;
         AttentionBench bench(c, dtype, options);
         const auto full = values_of(bench.run());
-        const double tolerance = dtype == DType::kBF16 ? 8e-3 : 1e-6;
+        const double tolerance = testing::rounding_tolerance(dtype, 1e-6, 8e-3);
         std::vector<int64_t> one_by_one = {86, 1, 1, 1, 1};
         EXPECT_LT(relative_error(run_cached(bench, {90}), full), tolerance);
         EXPECT_LT(relative_error(run_cached(bench, one_by_one), full), tolerance);

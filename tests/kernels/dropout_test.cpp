@@ -35,7 +35,7 @@ struct DropoutBench : OpBench {
 
 TEST(Dropout, MaskIsTheRandomNumberOfRowAndColumn) {
   for (const CpuIsa isa : testing::runnable_isas())
-    for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const DType dtype : testing::kComputeDtypes)
       for (const int64_t cols : {1, 20, 64, 133}) {
         SCOPED_TRACE(fmt::format("{} {} {}", name_of(isa), name_of(dtype), cols));
         RuntimeOptions options;
@@ -50,7 +50,7 @@ TEST(Dropout, MaskIsTheRandomNumberOfRowAndColumn) {
             expected.push_back(kept ? x[static_cast<size_t>(r * cols + c)] / 0.7 : 0);
             ASSERT_EQ(y[static_cast<size_t>(r * cols + c)] != 0, kept) << r << " " << c;
           }
-        EXPECT_LT(relative_error(y, expected), dtype == DType::kBF16 ? 4e-3 : 2e-7);
+        EXPECT_LT(relative_error(y, expected), testing::rounding_tolerance(dtype, 2e-7));
       }
 }
 
@@ -87,7 +87,7 @@ TEST(Dropout, RowsKeepTheirMaskWhereverTheyStand) {
 }
 
 TEST(Dropout, BackwardAppliesTheSameMask) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : testing::kComputeDtypes) {
     DropoutBench bench(dtype, 5, 50);
     Tensor ones = bench.empty(bench.x.shape(), dtype);
     fill(bench.runtime, ones, 1);

@@ -7,7 +7,6 @@
 namespace deepflow::testing {
 namespace {
 
-const DType kFloats[] = {DType::kF32, DType::kBF16};
 const Shape kShapes[] = {{1}, {3, 5}, {17, 33}, {300, 257}, {0, 8}};
 
 // A block of columns of something wider, so that rows do not lie side by side; the rest is full of 5.
@@ -70,12 +69,45 @@ TEST(Copy, KeepsSpecialValuesAndRoundsTiesToEven) {
   }
 }
 
+// Every f16 and, around the middle between each and the next, what rounds down, what is a tie, and what rounds up.
+std::vector<float> all_f16_and_between() {
+  std::vector<float> values;
+  for (uint32_t bits = 0; bits < 0x7c00; ++bits) {
+    const float low = to_float(F16{static_cast<uint16_t>(bits)});
+    const float high = bits + 1 < 0x7c00 ? to_float(F16{static_cast<uint16_t>(bits + 1)}) : 0x1p16f;
+    const float middle = low + (high - low) / 2;
+    for (const float x : {low, std::nextafter(middle, low), middle, std::nextafter(middle, high)})
+      values.insert(values.end(), {x, -x});
+  }
+  return values;
+}
+
+TEST(Copy, ConvertsEveryF16AndWhatLiesBetweenAsTheScalarConversionsDo) {
+  const std::vector<float> values = all_f16_and_between();
+  for (const CpuIsa isa : runnable_isas()) {
+    OpBench bench(DType::kF32, {.cpu_isa = isa});
+    Tensor x = bench.empty({static_cast<int64_t>(values.size())}, DType::kF32);
+    std::copy(values.begin(), values.end(), x.data<float>());
+    const Tensor narrow = bench.cast(x, DType::kF16);
+    for (size_t i = 0; i < values.size(); ++i)
+      ASSERT_EQ(narrow.data<F16>()[i].bits, to_f16(values[i]).bits) << name_of(isa) << " " << values[i];
+
+    Tensor all = bench.empty({1 << 16}, DType::kF16);
+    for (uint32_t bits = 0; bits < 1 << 16; ++bits) all.data<F16>()[bits].bits = static_cast<uint16_t>(bits);
+    const Tensor wide = bench.cast(all, DType::kF32);
+    for (uint32_t bits = 0; bits < 1 << 16; ++bits)
+      ASSERT_EQ(std::bit_cast<uint32_t>(wide.data<float>()[bits]),
+                std::bit_cast<uint32_t>(to_float(F16{static_cast<uint16_t>(bits)})))
+          << name_of(isa) << " " << bits;
+  }
+}
+
 TEST(Elementwise, MatchesScalarArithmeticOnWindowsAndWholeTensors) {
   for (const CpuIsa isa : runnable_isas())
     for (const Shape& shape : kShapes)
-      for (const DType dtype : kFloats)
-        for (const DType other : kFloats) {
-          if (dtype == DType::kBF16 && other == DType::kF32) continue;
+      for (const DType dtype : kComputeDtypes)
+        for (const DType other : kComputeDtypes) {
+          if (dtype != DType::kF32 && other != dtype) continue;
           OpBench bench(DType::kF32, {.cpu_isa = isa});
           const Tensor a = bench.normal("a", shape, dtype), b = bench.normal("b", shape, other);
           const std::vector<double> av = values_of(a), bv = values_of(b);
@@ -124,7 +156,7 @@ TEST(SumSquares, HugeElementsDoNotOverflow) {
 
 TEST(AllFinite, FindsOneBadElementAnywhere) {
   for (const CpuIsa isa : runnable_isas())
-    for (const DType dtype : kFloats) {
+    for (const DType dtype : kComputeDtypes) {
       OpBench bench(DType::kF32, {.cpu_isa = isa});
       for (const bool windowed : {false, true}) {
         Window window(bench, {40, 777}, dtype);
@@ -137,7 +169,7 @@ TEST(AllFinite, FindsOneBadElementAnywhere) {
             Tensor element = x.row_range(r, r + 1).column_range(c, c + 1);
             fill(bench.runtime, element, bad);
             EXPECT_FALSE(all_finite(bench.runtime, x)) << r << " " << c << " " << bad;
-            fill(bench.runtime, element, 3e38f);
+            fill(bench.runtime, element, dtype == DType::kF16 ? 65504.0f : 3e38f);
             EXPECT_TRUE(all_finite(bench.runtime, x));
             fill(bench.runtime, element, 0);
           }

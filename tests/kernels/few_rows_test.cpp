@@ -13,7 +13,13 @@ using cpu::kPanelColumns;
 using Case = IsaAndDtype;
 
 class FewRows : public ::testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(All, FewRows, ::testing::ValuesIn(every_isa_and_dtype()), [](const auto& c) {
+// f16 weights are packed as f32.
+std::vector<Case> every_isa_and_panel_dtype() {
+  std::vector<Case> cases = every_isa_and_dtype();
+  std::erase_if(cases, [](const Case& c) { return c.dtype == DType::kF16; });
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(All, FewRows, ::testing::ValuesIn(every_isa_and_panel_dtype()), [](const auto& c) {
   return std::string(name_of(c.param.isa)) + "_" + name_of(c.param.dtype);
 });
 

@@ -1,6 +1,7 @@
 #include "kernels/ops/head_loss.h"
 
 #include "core/error.h"
+#include "kernels/ops/head_loss_rows.h"
 #include "tests/kernels/test_store.h"
 
 namespace deepflow::testing {
@@ -91,16 +92,33 @@ TEST(HeadLoss, F32MatchesDoubleReferenceOnEveryInstructionSet) {
   }
 }
 
-TEST(HeadLoss, Bf16MatchesDoubleReferenceOnEveryInstructionSet) {
-  for (const CpuIsa isa : runnable_isas()) {
-    OpBench bench(DType::kBF16, {.cpu_isa = isa});
-    const Problem p(bench, 300);
-    const Result got = run(bench, p), expected = reference(bench, p, DType::kBF16);
-    EXPECT_NEAR(got.loss, expected.loss, 1e-3 * expected.loss);
-    EXPECT_LT(relative_error(got.nll, expected.nll), 5e-3);
-    EXPECT_LT(relative_error(got.dx, expected.dx), 1e-2);
-    EXPECT_LT(relative_error(got.dw, expected.dw), 1e-2);
-  }
+TEST(HeadLoss, HalfPrecisionMatchesDoubleReferenceOnEveryInstructionSet) {
+  for (const CpuIsa isa : runnable_isas())
+    for (const DType dtype : {DType::kBF16, DType::kF16}) {
+      SCOPED_TRACE(std::string(name_of(isa)) + " " + name_of(dtype));
+      OpBench bench(dtype, {.cpu_isa = isa});
+      const Problem p(bench, 700);
+      const Result got = run(bench, p), expected = reference(bench, p, dtype);
+      EXPECT_NEAR(got.loss, expected.loss, 1e-3 * expected.loss);
+      EXPECT_LT(relative_error(got.nll, expected.nll), rounding_tolerance(dtype, 0, 5e-3));
+      EXPECT_LT(relative_error(got.dx, expected.dx), rounding_tolerance(dtype, 0, 1e-2));
+      EXPECT_LT(relative_error(got.dw, expected.dw), rounding_tolerance(dtype, 0, 1e-2));
+    }
+}
+
+TEST(HeadLoss, InF16TheSeedLiftsGradientsThatAreTooSmallForIt) {
+  OpBench exact(DType::kF32), bench(DType::kF16);
+  Problem p(exact, 60), q(bench, 60);
+  for (Problem* problem : {&p, &q})
+    for (int64_t r = 0; r < 60; ++r) problem->weights.data<float>()[r] *= 1e-7f;
+  const Result expected = run(exact, p), lost = run(bench, q);
+  for (const double g : lost.dx) EXPECT_EQ(g, 0);
+  bench.store.begin_step();
+  Result scaled = run(bench, q, 0x1p24f);
+  for (double& g : scaled.dx) g *= 0x1p-24;
+  for (double& g : scaled.dw) g *= 0x1p-24;
+  EXPECT_LT(relative_error(scaled.dx, expected.dx), 5e-3);
+  EXPECT_LT(relative_error(scaled.dw, expected.dw), 5e-3);
 }
 
 TEST(HeadLoss, GradientsMatchFiniteDifferences) {
@@ -124,12 +142,13 @@ TEST(HeadLoss, GradientsMatchFiniteDifferences) {
 }
 
 TEST(HeadLoss, MaskedRowsHaveNoLossAndNoGradient) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : kComputeDtypes) {
     OpBench bench(dtype);
     Problem p(bench, 40);
     for (int64_t c = 0; c < kWidth; ++c) {  // rows 3 (label -1) and 5 (weight 0) hold what must not matter
-      p.x.data<float>()[3 * kWidth + c] = 1e6f;
-      p.x.data<float>()[5 * kWidth + c] = -1e6f;
+      const float large = dtype == DType::kF16 ? 1e3f : 1e6f;
+      p.x.data<float>()[3 * kWidth + c] = large;
+      p.x.data<float>()[5 * kWidth + c] = -large;
     }
     const Result got = run(bench, p);
     EXPECT_EQ(got.nll[3], 0);
@@ -141,7 +160,7 @@ TEST(HeadLoss, MaskedRowsHaveNoLossAndNoGradient) {
 }
 
 TEST(HeadLoss, AllRowsMaskedGiveZeroLossAndZeroGradients) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : kComputeDtypes) {
     OpBench bench(dtype);
     Problem p(bench, 40);
     for (int64_t r = 0; r < p.rows; ++r) p.labels.data<int32_t>()[r] = -1;
@@ -153,7 +172,7 @@ TEST(HeadLoss, AllRowsMaskedGiveZeroLossAndZeroGradients) {
 }
 
 TEST(HeadLoss, PaddingRowsReceiveExactlyZeroGradient) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : kComputeDtypes) {
     OpBench bench(dtype);
     const Problem p(bench, 100);
     const Result got = run(bench, p);
@@ -163,20 +182,21 @@ TEST(HeadLoss, PaddingRowsReceiveExactlyZeroGradient) {
 }
 
 TEST(HeadLoss, SeedScalesTheGradients) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : kComputeDtypes) {
     OpBench one(dtype), four(dtype);
     const Problem p(one, 60), q(four, 60);
     Result a = run(one, p);
     const Result b = run(four, q, 4);
     for (double& g : a.dx) g *= 4;
     for (double& g : a.dw) g *= 4;
-    EXPECT_LT(relative_error(b.dx, a.dx), 1e-6);
-    EXPECT_LT(relative_error(b.dw, a.dw), 1e-6);
+    // Small probabilities are subnormal in f16.
+    EXPECT_LT(relative_error(b.dx, a.dx), dtype == DType::kF16 ? 1e-3 : 1e-6);
+    EXPECT_LT(relative_error(b.dw, a.dw), dtype == DType::kF16 ? 1e-3 : 1e-6);
   }
 }
 
 TEST(HeadLoss, SplitBackwardEqualsCombined) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : kComputeDtypes) {
     OpBench a(dtype), b(dtype);
     const Problem p(a, 300), q(b, 300);
     const Result combined = run(a, p), split = run(b, q, 1, true);
@@ -186,7 +206,7 @@ TEST(HeadLoss, SplitBackwardEqualsCombined) {
 }
 
 TEST(HeadLoss, WithoutATapeTheValuesAreTheSame) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : kComputeDtypes) {
     OpBench bench(dtype);
     const Problem p(bench, 600);
     ForwardContext context = bench.forward(nullptr);
@@ -199,7 +219,7 @@ TEST(HeadLoss, WithoutATapeTheValuesAreTheSame) {
 
 TEST(HeadLoss, ALogitThatIsNotFiniteMakesTheLossNotFinite) {
   for (const CpuIsa isa : runnable_isas())
-    for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const DType dtype : kComputeDtypes)
       for (const float bad : {std::nanf(""), INFINITY}) {
         OpBench bench(dtype, {.cpu_isa = isa});
         Problem p(bench, 10);
@@ -231,8 +251,36 @@ TEST(HeadLoss, LargeLogitsDoNotOverflow) {
   EXPECT_NEAR(got.loss, expected.loss, 1e-5 * expected.loss);
 }
 
+TEST(CrossEntropyGradient, APartOfTheColumnsHasItsPartOfTheGradient) {
+  for (const IsaAndDtype& c : every_isa_and_dtype()) {
+    OpBench bench(c.dtype, {.cpu_isa = c.isa});
+    const Problem p(bench, 30);
+    const HeadLabels labels{p.labels, p.weights};
+    Tensor whole = bench.normal("logits", {p.rows, kVocabulary}, c.dtype);
+    const Tensor log_sums = bench.empty({p.rows}, DType::kF32);
+    std::fill_n(log_sums.data<float>(), p.rows, 5.0f);
+    std::vector<Tensor> parts;
+    const HeadColumns columns[] = {{0, 33}, {33, 67}, {100, 1}};
+    for (const HeadColumns& part : columns) {
+      Tensor padded = bench.empty({p.rows, part.count + 7}, c.dtype);
+      fill(bench.runtime, padded, 3);
+      Tensor logits = padded.column_range(0, part.count);
+      copy(bench.runtime, whole.column_range(part.first, part.first + part.count), logits);
+      cross_entropy_gradient(bench.runtime, padded, labels, 0, part, 2, log_sums.data<float>());
+      parts.push_back(logits);
+      EXPECT_EQ(values_of(padded.column_range(part.count, padded.cols())),
+                std::vector<double>(static_cast<size_t>(7 * p.rows), 0.0));
+    }
+    cross_entropy_gradient(bench.runtime, whole, labels, 0, {0, kVocabulary}, 2, log_sums.data<float>());
+    for (size_t i = 0; i < parts.size(); ++i)
+      EXPECT_LT(relative_error(values_of(parts[i]),
+                               values_of(whole.column_range(columns[i].first, columns[i].first + columns[i].count))),
+                1e-6);
+  }
+}
+
 TEST(HeadLogits, AreTheLogicalColumnsInF32) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : kComputeDtypes) {
     OpBench bench(dtype);
     const Problem p(bench, 530);
     ForwardContext context = bench.forward(nullptr);

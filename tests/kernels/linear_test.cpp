@@ -70,7 +70,7 @@ TEST(Linear, GradientsMatchFiniteDifferences) {
 }
 
 TEST(Linear, SplitBackwardEqualsCombined) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : kComputeDtypes) {
     OpBench a(dtype), b(dtype);
     const Result combined = run(a, true, false), split = run(b, true, true);
     EXPECT_EQ(combined.dx, split.dx);
@@ -88,17 +88,20 @@ TEST(Linear, SecondPassOfAStepAccumulates) {
   EXPECT_LT(relative_error(two.db, one.db), 1e-6);
 }
 
-TEST(Linear, Bf16FollowsF32OnEveryInstructionSet) {
+TEST(Linear, HalfPrecisionFollowsF32OnEveryInstructionSet) {
   OpBench exact(DType::kF32);
   const Result expected = run(exact, true, false);
-  for (const CpuIsa isa : runnable_isas()) {
-    OpBench bench(DType::kBF16, {.cpu_isa = isa});
-    const Result got = run(bench, true, false);
-    EXPECT_LT(relative_error(got.y, expected.y), 0.01) << name_of(isa);
-    EXPECT_LT(relative_error(got.dx, expected.dx), 0.01) << name_of(isa);
-    EXPECT_LT(relative_error(got.dw, expected.dw), 0.01) << name_of(isa);
-    EXPECT_LT(relative_error(got.db, expected.db), 0.01) << name_of(isa);
-  }
+  for (const CpuIsa isa : runnable_isas())
+    for (const DType dtype : {DType::kBF16, DType::kF16}) {
+      SCOPED_TRACE(std::string(name_of(isa)) + " " + name_of(dtype));
+      OpBench bench(dtype, {.cpu_isa = isa});
+      const Result got = run(bench, true, false);
+      const double tolerance = rounding_tolerance(dtype, 0, 0.01);
+      EXPECT_LT(relative_error(got.y, expected.y), tolerance);
+      EXPECT_LT(relative_error(got.dx, expected.dx), tolerance);
+      EXPECT_LT(relative_error(got.dw, expected.dw), tolerance);
+      EXPECT_LT(relative_error(got.db, expected.db), tolerance);
+    }
 }
 
 TEST(Linear, Int8ProductsFollowBf16OnesOnEveryInstructionSet) {

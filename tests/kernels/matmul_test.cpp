@@ -26,7 +26,7 @@ std::vector<double> reference(const Tensor& a, const Tensor& b, const Extents& e
 }
 
 // Rounding of the result to its dtype is the largest error there may be.
-double tolerance(DType c) { return c == DType::kBF16 ? 4e-3 : 1e-6; }
+double tolerance(DType c) { return rounding_tolerance(c, 1e-6); }
 
 using Case = IsaAndDtype;
 OpBench bench_of(const Case& c, int threads = 2) { return OpBench(c.dtype, {.threads = threads, .cpu_isa = c.isa}); }

@@ -126,7 +126,7 @@ void expect_matches_reference(const Case& c, DType dtype, const RuntimeOptions& 
   NormBench bench(c, dtype, options);
   const Reference ref = reference(bench);
   const NormResult result = bench.run(nullptr, {bench.x}, {bench.delta});
-  const double rounding = dtype == DType::kBF16 ? 4e-3 : 2e-6;
+  const double rounding = testing::rounding_tolerance(dtype, 2e-6);
   EXPECT_LT(relative_error(values_of(result.residual.value), ref.r), 2e-7);
   EXPECT_LT(relative_error(values_of(result.normed.value), ref.y), rounding);
   const auto grads = bench.gradients();
@@ -148,7 +148,7 @@ TEST(Norm, MatchesTheReferenceForEveryDtypeShapeAndInstructionSet) {
     SCOPED_TRACE(name_of(isa));
     RuntimeOptions options;
     options.cpu_isa = isa;
-    for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const DType dtype : testing::kComputeDtypes)
       for (const bool layer : {false, true})
         for (const int64_t cols : {8, 20, 64, 133, 768})
           for (const int64_t rows : {1, 7}) expect_matches_reference({layer, true, true, rows, cols}, dtype, options);

@@ -117,14 +117,14 @@ struct RopeBench : OpBench {
 
 TEST(Rope, RotatesTheFirstHeadsInPlaceAndBack) {
   for (const CpuIsa isa : testing::runnable_isas())
-    for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const DType dtype : testing::kComputeDtypes)
       for (const int64_t head_dim : {8, 20, 64, 128}) {
         SCOPED_TRACE(fmt::format("{} {} head_dim {}", name_of(isa), name_of(dtype), head_dim));
         RuntimeOptions options;
         options.cpu_isa = isa;
         RopeBench bench(dtype, 5, head_dim, options);
         const int64_t cols = 4 * head_dim;  // three heads rotate, the fourth stays
-        const double tolerance = dtype == DType::kBF16 ? 4e-3 : 2e-7;
+        const double tolerance = testing::rounding_tolerance(dtype, 2e-7);
         Tensor x = bench.normal("x", {5, cols}, dtype);
         const Tensor dy = bench.normal("dy", {5, cols}, dtype);
         const auto before = values_of(x), dy_before = values_of(dy);

@@ -125,7 +125,7 @@ struct OpBench {
   }
 };
 
-// Elements in row-major order, whatever the dtype (f32, bf16, i32) and the row stride.
+// Elements in row-major order, whatever the dtype (f32, bf16, f16, i32) and the row stride.
 inline std::vector<double> values_of(const Tensor& t) {
   std::vector<double> v;
   for (int64_t r = 0; r < t.rows(); ++r)
@@ -133,6 +133,8 @@ inline std::vector<double> values_of(const Tensor& t) {
       const int64_t i = r * t.ld() + c;
       if (t.dtype() == DType::kBF16)
         v.push_back(to_float(t.data<BF16>()[i]));
+      else if (t.dtype() == DType::kF16)
+        v.push_back(to_float(t.data<F16>()[i]));
       else if (t.dtype() == DType::kI32)
         v.push_back(t.data<int32_t>()[i]);
       else
@@ -185,7 +187,15 @@ inline std::vector<CpuIsa> runnable_isas() {
   return isas;
 }
 
-// What an op of f32 and bf16 is tested with.
+inline constexpr DType kComputeDtypes[] = {DType::kF32, DType::kBF16, DType::kF16};
+
+// Relative error of a result that is rounded to `dtype` once: `exact` in f32, and what an op allows in bf16, of which
+// f16 with three bits more gets an eighth.
+inline double rounding_tolerance(DType dtype, double exact, double bf16 = 4e-3) {
+  return dtype == DType::kF32 ? exact : dtype == DType::kBF16 ? bf16 : bf16 / 8;
+}
+
+// What an op of every compute dtype is tested with.
 struct IsaAndDtype {
   CpuIsa isa;
   DType dtype;
@@ -193,7 +203,7 @@ struct IsaAndDtype {
 inline std::vector<IsaAndDtype> every_isa_and_dtype() {
   std::vector<IsaAndDtype> cases;
   for (const CpuIsa isa : runnable_isas())
-    for (const DType dtype : {DType::kF32, DType::kBF16}) cases.push_back({isa, dtype});
+    for (const DType dtype : kComputeDtypes) cases.push_back({isa, dtype});
   return cases;
 }
 inline void PrintTo(const IsaAndDtype& c, std::ostream* os) { *os << name_of(c.isa) << " " << name_of(c.dtype); }

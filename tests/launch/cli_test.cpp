@@ -113,6 +113,18 @@ TEST_F(Program, RecipeErrorsAreOneLineWithFileAndLine) {
   EXPECT_EQ(error("recipe explain zzzzzzzzzz"), "deepflow: zzzzzzzzzz is not a key\n");
 }
 
+TEST_F(Program, ShowsPipelineSchedules) {
+  EXPECT_THAT(run("schedule list").out, HasSubstr("zb_v"));
+  const std::string picture = folder_ / "zb_v.svg";
+  const Outcome outcome = run("schedule show --name zb_v --pp 4 --micro-batches 8 --out " + picture);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("step 51, bubble 5.88 %, peak activations 8 of a chunk = 4 of a rank's layers"));
+  EXPECT_GT(std::filesystem::file_size(picture), 1000u);
+  EXPECT_THAT(run("schedule show --name 1f1b --costs 2,3,1").out, HasSubstr("step 66, bubble 27.27 %"));
+  EXPECT_THAT(error("schedule show --name zb_x"), HasSubstr("did you mean zb_v?"));
+  EXPECT_THAT(error("schedule show --name zb_v --trace /nowhere/trace.json"), HasSubstr("/nowhere/trace.json"));
+}
+
 TEST_F(Program, AFullDiskIsAnError) {
   const Outcome outcome = run("recipe reference > /dev/full");
   EXPECT_EQ(outcome.exit_code, 2);

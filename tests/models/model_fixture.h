@@ -15,10 +15,11 @@ namespace deepflow::testing {
 // A model with random weights in memory, and passes over random tokens.
 class TinyModel {
  public:
-  explicit TinyModel(const ModelConfig& config, Recompute recompute = Recompute::kNone, DType compute = DType::kF32)
+  explicit TinyModel(const ModelConfig& config, Recompute recompute = Recompute::kNone, DType compute = DType::kF32,
+                     int64_t bucket_elements = ResidentStore::kBucketElements)
       : model_(config.build(runtime_, registry_, recompute)) {
     registry_.freeze({});
-    store_ = std::make_unique<ResidentStore>(runtime_, registry_, compute);
+    store_ = std::make_unique<ResidentStore>(runtime_, registry_, compute, bucket_elements);
     store_->initialise(3);
   }
 
@@ -44,8 +45,11 @@ class TinyModel {
     return c;
   }
 
-  // Loss of a training step (dropout on); gradients are in the store afterwards.
-  float train_pass(std::vector<int32_t> tokens, int64_t count, int64_t step = 0) {
+  enum class Backward : uint8_t { kWhole, kSplit };  // kSplit: all input gradients, then all weight gradients
+
+  // Loss of a training step (dropout on); gradients, times `scale`, are in the store afterwards.
+  float train_pass(std::vector<int32_t> tokens, int64_t count, int64_t step = 0, float scale = 1,
+                   Backward how = Backward::kWhole) {
     const auto rows = static_cast<int64_t>(tokens.size());
     std::vector<int32_t> labels(tokens.begin() + 1, tokens.end());
     labels.push_back(-1);
@@ -63,9 +67,14 @@ class TinyModel {
     BackwardContext backward{runtime_, *stream_, *store_,
                              [this](Tensor& into, const Tensor& x) { accumulate_gradient(runtime_, into, x); }};
     Tensor seed = Tensor::empty(runtime_.memory(), {1}, DType::kF32);
-    fill(runtime_, seed, 1);
+    fill(runtime_, seed, scale);
     tape.root(result.loss, {seed, nullptr}, backward);
-    tape.backward(backward);
+    if (how == Backward::kSplit) {
+      tape.backward_input(backward);
+      tape.backward_weight(backward);
+    } else {
+      tape.backward(backward);
+    }
     store_->finish_gradients(*stream_);
     return *result.loss.value.data<float>();
   }

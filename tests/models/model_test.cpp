@@ -158,6 +158,47 @@ TEST(Models, RecomputedBlocksGiveTheSameBits) {
   }
 }
 
+// Of all gradients, divided by `scale`.
+double relative_gradient_error(TinyModel& got, TinyModel& expected, double scale) {
+  double difference = 0, norm = 0;
+  for (const Parameter& p : expected.registry().parameters()) {
+    const std::vector<float> x = got.gradient(p.spec.name), y = expected.gradient(p.spec.name);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double d = static_cast<double>(x[i]) / scale - static_cast<double>(y[i]);
+      difference += d * d;
+      norm += static_cast<double>(y[i]) * static_cast<double>(y[i]);
+    }
+  }
+  return std::sqrt(difference / norm);
+}
+
+TEST(Models, F16StaysNearF32AndNearerThanBf16) {
+  const Gpt2Config a = gpt2();
+  const LlamaConfig b = llama();
+  const std::vector<int32_t> tokens = some_tokens(48, 61);
+  for (const ModelConfig* config : std::initializer_list<const ModelConfig*>{&a, &b}) {
+    TinyModel exact(*config), bf16(*config, Recompute::kNone, DType::kBF16);
+    TinyModel plain(*config, Recompute::kNone, DType::kF16), scaled(*config, Recompute::kNone, DType::kF16);
+    const float loss = exact.train_pass(tokens, 2);
+    bf16.train_pass(tokens, 2);
+    EXPECT_NEAR(plain.train_pass(tokens, 2), loss, 1e-3 * loss);
+    EXPECT_NEAR(scaled.train_pass(tokens, 2, 0, 4096), loss, 1e-3 * loss);
+    const double error = relative_gradient_error(scaled, exact, 4096);
+    EXPECT_LT(error, 5e-3) << config->family();
+    EXPECT_LT(3 * error, relative_gradient_error(bf16, exact, 1)) << config->family();
+    EXPECT_LE(error, relative_gradient_error(plain, exact, 1)) << config->family();
+  }
+}
+
+TEST(Models, AnF16GradientThatOverflowsIsNotFinite) {
+  TinyModel model(llama(), Recompute::kNone, DType::kF16);
+  const float loss = model.train_pass(some_tokens(48, 61), 2, 0, 0x1p40f);
+  EXPECT_TRUE(std::isfinite(loss));
+  bool finite = true;
+  for (const Bucket& bucket : model.store().buckets()) finite = finite && all_finite(model.runtime(), bucket.grad);
+  EXPECT_FALSE(finite);
+}
+
 TEST(Gpt2, DropsOutByStepAndOnlyInTraining) {
   Gpt2Config c = gpt2();
   TinyModel plain(c);
@@ -186,7 +227,7 @@ TEST(Models, CachedDecodingGivesTheLogitsOfTheWholeSequence) {
     const Tensor expected = tiny.model().logits(whole, Tensor::wrap(tokens.data(), {kCount * kLength}, DType::kI32));
     const ModelShape& shape = tiny.model().shape();
     KeyValueCache cache(tiny.runtime(), static_cast<int>(shape.layers), kCount, kLength,
-                        shape.kv_width / shape.head_dim, shape.head_dim, DType::kF32);
+                        shape.kv_heads, shape.head_dim, DType::kF32);
     for (int64_t begin = 0; begin < kLength;) {
       const int64_t n = begin == 0 ? kPrompt : 1;
       std::vector<int32_t> part;

@@ -1,5 +1,6 @@
 #include "kernels/ops/elementwise.h"
 #include "optim/gradient_norm.h"
+#include "optim/loss_scale.h"
 #include "parallel/exchange/dense.h"
 #include "tests/parallel/mpi_test.h"
 #include "tests/parallel/some_parameters.h"
@@ -24,6 +25,7 @@ struct Fixture {
   ParameterRegistry registry;
   std::unique_ptr<ResidentStore> store;
   std::unique_ptr<ShardMap> shards;
+  std::vector<ShardPiece> counted;
   std::unique_ptr<DenseExchange> exchange;
 
   explicit Fixture(int zero) {
@@ -32,6 +34,7 @@ struct Fixture {
     store = std::make_unique<ResidentStore>(runtime, registry, DType::kF32, 9000);
     store->initialise(1);
     shards = std::make_unique<ShardMap>(store->buckets(), zero > 0 ? comm.size() : 1, UpdateUnit::kRow);
+    counted = ShardMap(store->buckets(), comm.size(), UpdateUnit::kRow).pieces(comm.rank());
     exchange = std::make_unique<DenseExchange>(comm, *shards);
   }
 
@@ -64,12 +67,12 @@ TEST(GradientNorm, CountsEveryElementOnce) {
     for (const Parameter& p : f.registry.parameters())
       for (int64_t i = 0; i < p.spec.shape.num_elements(); ++i)
         expected += std::pow(static_cast<double>(gradient_element(p, i)), 2);
-    norms[zero] = gradient_norm(f.runtime, *f.store, *f.shards, f.comm);
+    norms[zero] = gradient_norm(f.runtime, *f.store, f.counted, f.comm);
     EXPECT_NEAR(norms[zero], std::sqrt(expected), 1e-6 * std::sqrt(expected));
     // The same bits everywhere, run after run.
     EXPECT_EQ(max_doubles(f.comm, std::span(&norms[zero], 1), "norm")[0], norms[zero]);
     f.backward();
-    EXPECT_EQ(gradient_norm(f.runtime, *f.store, *f.shards, f.comm), norms[zero]);
+    EXPECT_EQ(gradient_norm(f.runtime, *f.store, f.counted, f.comm), norms[zero]);
   }
   EXPECT_NEAR(norms[0], norms[1], 1e-9 * norms[0]);
 }
@@ -79,7 +82,7 @@ TEST(GradientNorm, OfNothingIsZero) {
     Fixture f(zero);
     f.store->begin_step(1, f.exchange.get());
     f.store->finish_gradients(*f.stream);
-    EXPECT_EQ(gradient_norm(f.runtime, *f.store, *f.shards, f.comm), 0);
+    EXPECT_EQ(gradient_norm(f.runtime, *f.store, f.counted, f.comm), 0);
   }
 }
 
@@ -90,8 +93,24 @@ TEST(GradientNorm, IsNotFiniteWhereverTheBadElementLies) {
     for (const int poison : {0, last / 2, last})
       for (const float value : {NAN, INFINITY}) {
         f.backward(poison, f.comm.size() - 1, value);
-        EXPECT_FALSE(std::isfinite(gradient_norm(f.runtime, *f.store, *f.shards, f.comm)));
+        EXPECT_FALSE(std::isfinite(gradient_norm(f.runtime, *f.store, f.counted, f.comm)));
       }
+  }
+}
+
+TEST(LossScale, IsAgreedWhicheverRankOverflows) {
+  for (const int zero : {0, 1}) {
+    Fixture f(zero);
+    LossScaleOptions options;
+    options.growth_interval = 2;
+    LossScale scale(options);
+    for (int step = 0; step < 2 * f.comm.size() + 2; ++step) {
+      const bool overflow = step % 2 == 0 && step < 2 * f.comm.size();
+      f.backward(overflow ? 0 : -1, step / 2, INFINITY);
+      EXPECT_EQ(scale.update(std::isfinite(gradient_norm(f.runtime, *f.store, f.counted, f.comm))), !overflow);
+    }
+    EXPECT_EQ(scale.scale(), std::ldexp(65536.0f, 1 - f.comm.size()));  // the last two steps were good
+    EXPECT_EQ(scale.skipped(), f.comm.size());
   }
 }
 
@@ -100,10 +119,10 @@ TEST(FirstParameterNotFinite, IsFoundOnAllRanksInTheOrderOfTheModel) {
     Fixture f(zero);
     const auto& parameters = f.registry.parameters();
     f.backward();
-    EXPECT_EQ(first_parameter_not_finite(f.runtime, *f.store, *f.shards, f.comm), std::nullopt);
+    EXPECT_EQ(first_parameter_not_finite(f.runtime, *f.store, f.counted, f.comm), std::nullopt);
     for (int poison = 0; poison < static_cast<int>(parameters.size()); poison += 3) {
       f.backward(poison, poison % f.comm.size());
-      EXPECT_EQ(first_parameter_not_finite(f.runtime, *f.store, *f.shards, f.comm),
+      EXPECT_EQ(first_parameter_not_finite(f.runtime, *f.store, f.counted, f.comm),
                 parameters[static_cast<size_t>(poison)].spec.name);
     }
   }

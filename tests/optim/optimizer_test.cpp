@@ -9,7 +9,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -36,14 +38,15 @@ struct Steps {
   std::unique_ptr<ResidentStore> store;
   std::vector<std::unique_ptr<Optimizer>> of_rank;
 
-  Steps(const OptimOptions& options, int ranks) {
+  Steps(const OptimOptions& options, int ranks, const std::string& offload_dir = {}) {
     add_random_parameters(registry, 11, 10);
     registry.freeze({});
     store = std::make_unique<ResidentStore>(runtime, registry, DType::kF32, 10'000);
     store->initialise(1);
     const OptimizerEntry& entry = find_optimizer(options.name);
     const ShardMap shards(store->buckets(), ranks, entry.unit);
-    for (int r = 0; r < ranks; ++r) of_rank.push_back(entry.make(options, {runtime, *store, shards.pieces(r)}));
+    for (int r = 0; r < ranks; ++r)
+      of_rank.push_back(entry.make(options, {runtime, *store, shards.pieces(r), offload_dir}));
   }
 
   void step(int step) {
@@ -138,6 +141,46 @@ TEST(Optimizers, GiveTheSameMastersForAnyNumberOfShards) {
   }
 }
 
+// Resident KiB of the mapping that holds `address`.
+int64_t resident_kib(const void* address) {
+  std::ifstream maps("/proc/self/smaps");
+  const auto wanted = reinterpret_cast<unsigned long>(address);
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long begin, end;
+    long kib;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &begin, &end) == 2) inside = begin <= wanted && wanted < end;
+    if (inside && std::sscanf(line.c_str(), "Rss: %ld", &kib) == 1) return kib;
+  }
+  return -1;
+}
+
+TEST(Optimizers, UpdateTheSameBitsWithStateInAFileAndLeaveItThere) {
+  for (const std::string& name : optimizer_names()) {
+    OptimOptions options;
+    options.name = name;
+    const Values in_memory = run(options, 2);
+    Steps r(options, 2, ::testing::TempDir());
+    const int64_t without_state = r.runtime.memory().stats().in_use;
+    int64_t masters = 0;
+    for (const Bucket& bucket : r.store->buckets()) masters += static_cast<int64_t>(bucket.master.num_bytes());
+    EXPECT_LE(without_state, masters + 4096);
+    for (int s = 1; s <= kSteps; ++s) r.step(s);
+    EXPECT_EQ(r.masters(), in_memory) << name;
+    for (auto& optimizer : r.of_rank) {
+      const void* first = nullptr;
+      optimizer->visit_state([&](StateEntry& e) {
+        if (!first) {
+          first = e.value.raw();
+          EXPECT_EQ(resident_kib(first), 0);
+        }
+        EXPECT_GT(sum_squares(r.runtime, e.value), 0) << e.name;
+      });
+      ASSERT_NE(first, nullptr);
+    }
+  }
+}
+
 // Packs with and without panels: aligned members, members cut inside a block of rows, padded rows, odd columns.
 void add_packs_of_every_alignment(ParameterRegistry& registry) {
   registry.add("qkv", {parameter("q", {128, 64}), parameter("k", {64, 64}), parameter("v", {64, 64})});
@@ -164,7 +207,7 @@ TEST(Optimizers, LeaveEveryFormAsThoughItWereMadeFromTheNewMaster) {
       const OptimizerEntry& entry = find_optimizer(name);
       const ShardMap shards(store.buckets(), ranks, entry.unit);
       std::vector<std::unique_ptr<Optimizer>> of_rank;
-      for (int r = 0; r < ranks; ++r) of_rank.push_back(entry.make(options, {runtime, store, shards.pieces(r)}));
+      for (int r = 0; r < ranks; ++r) of_rank.push_back(entry.make(options, {runtime, store, shards.pieces(r), {}}));
       const auto forms_of = [&](Pack& pack) {
         std::vector<Form> forms = {Form::kForward, Form::kInputGrad, Form::kRowMajor};
         if (pack.role() == Role::kBias) forms.clear();

@@ -67,5 +67,38 @@ TEST(Buckets, NeverCutAPack) {
   EXPECT_EQ(buckets[1].num_elements, 64'000);
 }
 
+TEST(Buckets, HoldOneChunkEachAndOnlyWhatThisRankReads) {
+  ParameterRegistry registry;
+  const auto add = [&](const std::string& name, std::vector<int> chunks) {
+    ParameterSpec spec = parameter(name, {10, 64});
+    spec.chunks = std::move(chunks);
+    registry.add(spec);
+  };
+  add("tied", {0, 3});
+  for (int i = 0; i < 8; ++i) add(fmt::format("p{}", i), {i / 2});
+  const std::vector<int> mine = {0, 2};
+  registry.freeze({}, mine);
+  std::vector<std::vector<std::string>> names;
+  for (const Bucket& bucket : make_buckets(registry, 1 << 20)) {
+    EXPECT_EQ(bucket.id, static_cast<int>(names.size()));
+    names.emplace_back();
+    for (const Pack* pack : bucket.packs) names.back().push_back(pack->name);
+  }
+  EXPECT_EQ(names, (std::vector<std::vector<std::string>>{{"p5", "p4"}, {"p1", "p0"}, {"tied"}}));
+}
+
+TEST(Buckets, MayKeepMatricesApartFromWhatIsReadExactly) {
+  ParameterRegistry registry;
+  for (int i = 0; i < 3; ++i) {
+    registry.add(parameter(fmt::format("norm{}", i), {64}, Role::kNorm));
+    registry.add(parameter(fmt::format("matrix{}", i), {8, 64}));
+  }
+  registry.freeze({});
+  const std::vector<Bucket> buckets = make_buckets(registry, 1 << 20, nullptr, true);
+  ASSERT_EQ(buckets.size(), 2u);
+  for (const Pack* pack : buckets[0].packs) EXPECT_EQ(pack->role(), Role::kMatrix);
+  for (const Pack* pack : buckets[1].packs) EXPECT_EQ(pack->role(), Role::kNorm);
+}
+
 }  // namespace
 }  // namespace deepflow

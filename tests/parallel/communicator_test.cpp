@@ -179,6 +179,15 @@ TEST(Reduction, RoundsBf16Once) {
   for (const BF16 x : out) EXPECT_EQ(to_float(x), 1.0f + 0x1p-7f);  // in bf16 each addend alone would be lost
 }
 
+TEST(Reduction, SumsF16InF32) {
+  const std::vector<F16> a(3, to_f16(60000.0f)), b(3, to_f16(30016.0f)), c(3, to_f16(-40000.0f));
+  std::vector<F16> out(3);
+  reduce_in_order(std::vector<const void*>{a.data(), b.data(), c.data()}, out.data(), 3, DType::kF16, ReduceOp::kSum);
+  for (const F16 x : out) EXPECT_EQ(to_float(x), 50016.0f);  // a + b alone is beyond f16
+  reduce_in_order(std::vector<const void*>{a.data(), b.data()}, out.data(), 3, DType::kF16, ReduceOp::kSum);
+  for (const F16 x : out) EXPECT_EQ(to_float(x), INFINITY);
+}
+
 TEST(Reduction, MayOverwriteASource) {
   std::vector<float> a(5000, 1), b(5000, 2);
   const std::vector<const void*> sources = {a.data(), b.data()};

@@ -37,7 +37,8 @@ class RecordingExchange final : public Exchange {
   };
 
   explicit RecordingExchange(Runtime& runtime) : runtime_(runtime) {}
-  WorkPtr reduce(Bucket& bucket) override {
+  WorkPtr reduce_replicas(Bucket&, const Tensor&) override { return nullptr; }
+  WorkPtr reduce(Bucket& bucket, const Tensor&) override {
     reduced.push_back(bucket.id);
     works.push_back(std::make_shared<Doubling>(runtime_, bucket.grad));
     return works.back();

@@ -80,13 +80,15 @@ TEST_P(Parity, GradientsAreTheSameWhenBlocksAreRecomputed) {
   expect_parity(GetParam(), options, 1e-5);
 }
 
+TEST_P(Parity, F16StaysNear) { expect_parity(GetParam(), options_of(golden(GetParam()), "f16"), 0.01); }
+
 TEST_P(Parity, Bf16StaysNear) { expect_parity(GetParam(), options_of(golden(GetParam()), "bf16"), 0.05); }
 
 TEST_P(Parity, FolderSurvivesARoundTrip) {
   const ScratchFolder scratch;
   const RunOptions options = options_of(golden(GetParam()), "f32");
   const auto comm = make_self_communicator("test");
-  Session session(options.model, session_options(options, *comm), *comm, {});
+  Session session(options.model, session_options(options, *comm));
   set_initial_values(session, options);
   const auto value = [&](const Parameter& p) { return session.store().master(p); };
   HfFolderOptions how;

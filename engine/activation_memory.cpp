@@ -1,0 +1,230 @@
+#include "engine/activation_memory.h"
+
+#include "core/error.h"
+
+#include <algorithm>
+
+namespace deepflow {
+namespace {
+
+constexpr int64_t kF32 = 4;
+constexpr int64_t kLogitRows = 512;  // of f32 logits that exist at once (kernels/ops/head_loss.cpp)
+constexpr int64_t kAttentionBlock = 64, kHeadPaddedTo = 32;
+constexpr int64_t kTransposedColumns = 256;  // by oneDNN 2.6
+constexpr int64_t kPaddedTo = 64;            // rows of embedding and head
+
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+int64_t divided(int64_t n, int ranks) { return (n + ranks - 1) / ranks; }
+
+// Bytes of this rank's tensors of one micro-batch in one block.
+struct Pieces {
+  int64_t stream;      // residual stream or its gradient, f32 [M, D]
+  int64_t delta;       // what is still to be added to it, [M, D]
+  int64_t statistics;  // of one norm
+  int64_t normed;      // [M, D]
+  int64_t gathered;    // the rows of all tp ranks, where these split them
+  int64_t qkv, attended, lse;
+  int64_t wide;       // in front of the activation: [M, 2F] or [M, F]
+  int64_t activated;  // [M, F]
+
+  explicit Pieces(const PassShape& s) {
+    const ModelShape& m = s.model;
+    const auto element = static_cast<int64_t>(size_of(s.compute));
+    const int64_t rows = divided(s.rows, s.cp), own_rows = s.sequence_parallel ? divided(rows, s.tp) : rows;
+    const int64_t queries = divided(m.heads * m.head_dim, s.tp);
+    const int64_t keys = std::max(divided(m.kv_heads * m.head_dim, s.tp), m.head_dim), ffn = divided(m.ffn, s.tp);
+    stream = kF32 * own_rows * m.width;
+    delta = normed = element * own_rows * m.width;
+    gathered = s.sequence_parallel && s.tp > 1 ? element * rows * m.width : 0;
+    statistics = kF32 * own_rows * m.row_statistics;
+    qkv = element * rows * (queries + 2 * keys);
+    attended = element * rows * queries;
+    lse = kF32 * rows * divided(m.heads, s.tp);
+    activated = element * rows * ffn;
+    wide = m.gated_mlp ? 2 * activated : activated;
+  }
+
+  int64_t of_products() const { return 2 * (stream + statistics) + qkv + attended + lse + wide; }
+};
+
+// Of attention's backward (kernels/cpu/attention_backward.cpp): every thread lays out one head's rows.
+int64_t attention_scratch(const PassShape& s) {
+  const auto element = static_cast<int64_t>(size_of(s.compute));
+  const int64_t head_dim = round_up(s.model.head_dim, kHeadPaddedTo);
+  const int64_t rows = round_up(divided(s.sequence, s.cp), kAttentionBlock);
+  const int64_t key_rows = s.model.kv_heads == s.model.heads ? kAttentionBlock : rows;
+  const int64_t block = kAttentionBlock * (head_dim * 4 * element + kAttentionBlock * (3 * element + 2 * kF32));
+  return s.threads * (rows * (head_dim * (kF32 + 4 * element) + 3 * kF32) + key_rows * head_dim * 2 * kF32 + block);
+}
+
+// Elements of this rank's matrices.
+struct Matrices {
+  int64_t qkv, out, wide, down, table, positions;
+
+  explicit Matrices(const PassShape& s) {
+    const ModelShape& m = s.model;
+    const int64_t queries = divided(m.heads * m.head_dim, s.tp);
+    const int64_t keys = std::max(divided(m.kv_heads * m.head_dim, s.tp), m.head_dim), ffn = divided(m.ffn, s.tp);
+    qkv = m.width * (queries + 2 * keys);
+    out = m.width * queries;
+    down = m.width * ffn;
+    wide = m.gated_mlp ? 2 * down : down;
+    table = m.width * divided(round_up(m.vocabulary, kPaddedTo), s.tp);
+    positions = m.width * m.position_rows;
+  }
+  int64_t of_block() const { return qkv + out + wide + down; }
+};
+
+// Backward of one micro-batch, op by op, as kernels/ops does it: what each takes before it gives back what it read.
+class Walk {
+ public:
+  explicit Walk(const PassShape& s)
+      : s_(s),
+        p_(s),
+        m_(s),
+        packs_operands_(s.compute != DType::kF32),
+        scratch_(attention_scratch(s)),
+        total_gradients_(gradient_elements(s)) {}
+
+  void hold(int64_t bytes) { peak_ = std::max(peak_, now_ += bytes); }
+  void drop(int64_t bytes) { now_ -= bytes; }
+  int64_t peak() const { return peak_; }
+
+  // Final norm, head and loss. Leaves the gradients of the residual stream and of the last block's output.
+  void head() {
+    const int64_t rows = divided(s_.rows, s_.cp), vocabulary = m_.table / s_.model.width;
+    const int64_t logit_rows = packs_operands_ ? rows : std::min(rows, kLogitRows);
+    const int64_t logits = logit_rows * vocabulary * static_cast<int64_t>(size_of(s_.compute));
+    hold(p_.stream + p_.statistics + p_.normed);
+    hold(logits + p_.normed);  // and their gradient to the norm's output
+    weight_gradient(m_.table, p_.normed, logits, 0);
+    drop(logits + p_.normed);
+    hold(p_.stream);
+    drop(p_.stream + p_.statistics);
+  }
+
+  // is_first: the residual stream that enters is what an embedding made, and there is no delta to add.
+  void block(Recompute policy, bool is_first) {
+    if (policy == Recompute::kFull) {
+      replay(is_first);
+      return;
+    }
+    mlp(policy == Recompute::kSelective);
+    attention(policy == Recompute::kSelective);
+  }
+
+  void embedding() { gradient(m_.table * (s_.model.tied_head && s_.has_head ? 0 : 1) + m_.positions); }
+
+ private:
+  // x is there, or is made again by a pass, and is packed where the product asks for that; every thread transposes
+  // some columns of dy.
+  void weight_gradient(int64_t elements, int64_t x_bytes, int64_t dy_bytes, int64_t remade) {
+    gradient(elements);
+    const int64_t columns = kTransposedColumns * s_.threads * static_cast<int64_t>(size_of(s_.compute));
+    const int64_t extra =
+        remade + (packs_operands_ ? x_bytes : 0) + std::min(dy_bytes, columns * divided(s_.rows, s_.cp));
+    hold(extra);
+    drop(extra);
+  }
+
+  int64_t whole() const { return std::max(p_.normed, p_.gathered); }
+
+  // Begins and ends with the gradients of the residual stream and of a delta.
+  void mlp(bool again) {
+    hold(p_.activated + p_.gathered);  // gradient of the activation's output
+    weight_gradient(m_.down, p_.activated, whole(), again ? p_.activated : 0);
+    drop(p_.delta + p_.gathered + (again ? 0 : p_.activated));
+    drop(p_.activated);  // the gradient of its input takes the input's place, or for GELU this one's
+    hold(p_.normed + p_.gathered);
+    weight_gradient(m_.wide, whole(), p_.wide, (again ? p_.normed : 0) + p_.gathered);
+    drop(p_.wide + p_.gathered + (again ? 0 : p_.normed));
+    drop(p_.stream + p_.statistics);
+  }
+
+  void attention(bool again) {
+    hold(p_.attended + p_.gathered);
+    weight_gradient(m_.out, p_.attended, whole(), 0);
+    drop(p_.delta + p_.gathered);
+    hold(scratch_);
+    drop(scratch_ + 2 * p_.attended + p_.lse);  // the gradient takes the place of qkv
+    hold(p_.normed + p_.gathered);
+    weight_gradient(m_.qkv, whole(), p_.qkv, (again ? p_.normed : 0) + p_.gathered);
+    drop(p_.qkv + p_.gathered + (again ? 0 : p_.normed));
+    drop(p_.stream + p_.statistics);
+  }
+
+  // Forward again, then all input gradients, then all weight gradients (core/recompute.cpp). Input and output of the
+  // block are held until the input gradients are there.
+  void replay(bool is_first) {
+    hold(kept_bytes(s_, Recompute::kNone) + p_.delta - (is_first ? p_.stream : 0));
+    hold(p_.activated + p_.gathered);
+    drop(p_.activated + p_.gathered);
+    hold(p_.normed + p_.gathered);
+    drop(p_.statistics + p_.gathered);
+    hold(p_.attended + scratch_);
+    drop(p_.attended + scratch_ + p_.lse);
+    hold(p_.normed);
+    drop(2 * p_.stream + p_.statistics + p_.delta);
+    drop(is_first ? 0 : p_.stream + p_.delta);
+    weight_gradient(m_.down, p_.activated, whole(), p_.gathered);
+    drop(p_.activated + p_.delta);
+    weight_gradient(m_.wide, whole(), p_.wide, p_.gathered);
+    drop(p_.wide + p_.normed);
+    weight_gradient(m_.out, p_.attended, whole(), p_.gathered);
+    drop(p_.attended + p_.normed);
+    weight_gradient(m_.qkv, whole(), p_.qkv, p_.gathered);
+    drop(p_.qkv + p_.normed);
+  }
+
+  void gradient(int64_t elements) {
+    if (s_.gradients == GradientMemory::kStays) return;
+    contributed_ += elements;
+    const int64_t held = std::min(total_gradients_, round_up(contributed_, s_.bucket_elements));
+    hold(kF32 * (held - held_gradients_));
+    held_gradients_ = held;
+  }
+
+  const PassShape& s_;
+  const Pieces p_;
+  const Matrices m_;
+  const bool packs_operands_;
+  const int64_t scratch_;
+  const int64_t total_gradients_;
+  int64_t now_ = 0, peak_ = 0, contributed_ = 0, held_gradients_ = 0;
+};
+
+}  // namespace
+
+int64_t kept_bytes(const PassShape& shape, Recompute policy) {
+  DF_ASSERT(policy != Recompute::kAuto, "a policy that is not decided");
+  const Pieces p(shape);
+  if (policy == Recompute::kFull) return p.stream + p.delta;
+  return p.of_products() + (policy == Recompute::kNone ? 2 * p.normed + p.activated : 0);
+}
+
+int64_t gradient_elements(const PassShape& shape) {
+  const Matrices m(shape);
+  const bool own_head = shape.has_head && !(shape.model.tied_head && shape.has_embedding);
+  return shape.layers * m.of_block() + (shape.has_embedding ? m.table + m.positions : 0) + (own_head ? m.table : 0);
+}
+
+int64_t peak_activation_bytes(const PassShape& shape, const std::vector<Recompute>& policies) {
+  DF_ASSERT(static_cast<int64_t>(policies.size()) == shape.layers, "{} policies for {} layers", policies.size(),
+            shape.layers);
+  const Pieces p(shape);
+  Walk walk(shape);
+  for (const Recompute policy : policies) walk.hold(shape.in_flight * kept_bytes(shape, policy));
+  const bool begins = shape.has_embedding && shape.layers > 0;
+  if (begins && policies.front() == Recompute::kFull) walk.drop(shape.in_flight * p.delta);
+  if (shape.has_head)
+    walk.head();
+  else
+    walk.hold(p.stream + p.delta);
+  for (auto policy = policies.rbegin(); policy != policies.rend(); ++policy)
+    walk.block(*policy, begins && policy + 1 == policies.rend());
+  if (shape.has_embedding) walk.embedding();
+  return walk.peak();
+}
+
+}  // namespace deepflow

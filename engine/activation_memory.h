@@ -1,0 +1,44 @@
+#pragma once
+
+#include "core/dtype.h"
+#include "models/model.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace deepflow {
+
+// When gradients hold memory (docs/memory.md).
+enum class GradientMemory : uint8_t {
+  kGrows,  // one micro-batch a step: it grows while backward frees activations
+  kStays,  // several: it is there throughout
+};
+
+// What the activations of a rank follow from.
+struct PassShape {
+  ModelShape model;
+  int64_t layers = 0;  // of this rank
+  bool has_embedding = true, has_head = true;
+  DType compute = DType::kF32;
+  int64_t sequence = 0;            // tokens of a sequence
+  int64_t rows = 0;                // tokens of a micro-batch, whole sequences, all of them
+  int tp = 1, cp = 1;              // ranks that split matrices, and rows
+  bool sequence_parallel = false;  // the tp ranks split the rows of the residual stream as well
+  int threads = 1;                 // of this rank
+  int in_flight = 1;               // micro-batches whose activations are held at once (pipelines)
+  GradientMemory gradients = GradientMemory::kGrows;
+  int64_t bucket_elements = 1;  // gradients take memory in pieces of this many
+};
+
+// Bytes that one block keeps of one micro-batch between its forward and its backward.
+int64_t kept_bytes(const PassShape& shape, Recompute policy);
+
+// Elements of this rank's gradients.
+int64_t gradient_elements(const PassShape& shape);
+
+// Most bytes that activations, the temporaries of backward and, where they grow, gradients take at once: the kept
+// bytes of every block and micro-batch in flight, then one backward walked op by op. `policies` has one entry a layer
+// of this rank, none of them kAuto. Bias gradients are left out.
+int64_t peak_activation_bytes(const PassShape& shape, const std::vector<Recompute>& policies);
+
+}  // namespace deepflow

@@ -1,0 +1,46 @@
+#include "engine/pipeline_plan.h"
+
+#include "parallel/schedule_lowering.h"
+#include "parallel/schedule_registry.h"
+#include "parallel/schedule_simulator.h"
+
+#include <cmath>
+
+namespace deepflow {
+namespace {
+
+constexpr int kManyPassesAStage = 4;
+
+std::string schedule_name(const ParallelOptions& o) {
+  if (!o.schedule.empty()) return o.schedule;
+  return o.vp > 1 ? "interleaved_1f1b" : "1f1b";
+}
+
+}  // namespace
+
+Schedule plan_pipeline(const ParallelOptions& o, int num_micro_batches) {
+  return lower(make_schedule(schedule_name(o), o.pp, o.vp, num_micro_batches), o.zero);
+}
+
+std::vector<int> chunk_stages(const ParallelOptions& o) {
+  return make_schedule(schedule_name(o), o.pp, o.vp, kManyPassesAStage * o.pp).rank_of_chunk;
+}
+
+int passes_in_flight(const ParallelOptions& o, int stage) {
+  const Schedule schedule = plan_pipeline(o, kManyPassesAStage * o.pp);
+  const double peak = simulate(schedule, {}, o.zero).peak_activations[static_cast<size_t>(stage)];
+  return static_cast<int>(std::ceil(peak / static_cast<double>(schedule.chunks_of(stage).size())));
+}
+
+Schedule plan_forward(const std::vector<int>& rank_of_chunk, int num_stages, int num_micro_batches) {
+  Schedule schedule;
+  schedule.rank_of_chunk = rank_of_chunk;
+  schedule.num_micro_batches = num_micro_batches;
+  schedule.of_rank.resize(static_cast<size_t>(num_stages));
+  for (int m = 0; m < num_micro_batches; ++m)
+    for (int chunk = 0; chunk < schedule.num_chunks(); ++chunk)
+      schedule.of_rank[static_cast<size_t>(rank_of_chunk[static_cast<size_t>(chunk)])].push_back({Do::kF, chunk, m});
+  return lower(schedule, 0);
+}
+
+}  // namespace deepflow

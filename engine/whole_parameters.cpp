@@ -1,0 +1,67 @@
+#include "engine/whole_parameters.h"
+
+#include "kernels/ops/elementwise.h"
+
+#include <algorithm>
+
+namespace deepflow {
+namespace {
+
+Shape extents(const Box& box) {
+  Shape shape = box.lo.size() > 1 ? Shape{box.hi[0] - box.lo[0], box.hi[1] - box.lo[1]} : Shape{box.hi[0] - box.lo[0]};
+  return shape;
+}
+
+// Where a box lies in the whole value.
+Tensor place_of(const Tensor& whole, const Box& box) {
+  if (box.lo.size() == 1) return whole.flat_range(box.lo[0], box.hi[0]);
+  return whole.row_range(box.lo[0], box.hi[0]).column_range(box.lo[1], box.hi[1]);
+}
+
+}  // namespace
+
+// Of the ranks that hold the same part the first; replicas along the batch axes hold all that this one does.
+std::vector<WholeParameters::Part> WholeParameters::parts_of(const Parameter& p) const {
+  std::vector<Part> parts;
+  const Mesh& mesh = machine_.mesh;
+  for (int rank = 0; rank < mesh.num_ranks(); ++rank) {
+    const MeshCoord coord = mesh.coord_of(rank);
+    const bool counts = std::all_of(coord.begin(), coord.end(), [&](const MeshAxis& a) {
+      if (a.name == "tp") return true;
+      return a.index == (a.name == "pp" ? machine_.links.stage_of(p.spec.chunks.front()) : 0);
+    });
+    if (!counts) continue;
+    const Box box = local_boxes(p.spec, coord).front();
+    const bool known = std::any_of(parts.begin(), parts.end(), [&](const Part& q) { return q.box == box; });
+    if (!known) parts.push_back({rank, box});
+  }
+  return parts;
+}
+
+Tensor WholeParameters::operator()(const Parameter& p) {
+  Runtime& runtime = machine_.runtime;
+  Communicator& world = machine_.world();
+  const Tensor mine = p.pack->local ? machine_.store.whole_master(p, machine_.stream) : Tensor();
+  if (world.size() == 1) return mine;
+  Tensor whole = Tensor::empty(runtime.memory(), p.spec.shape, DType::kF32);
+  std::vector<PointToPoint> messages;
+  std::vector<std::pair<Box, Tensor>> arrived;
+  for (const Part& part : parts_of(p)) {
+    if (part.rank == world.rank() && world.rank() == 0) {
+      arrived.emplace_back(part.box, mine);
+    } else if (part.rank == world.rank()) {
+      messages.push_back({0, true, mine});
+    } else if (world.rank() == 0) {
+      arrived.emplace_back(part.box, Tensor::empty(runtime.memory(), extents(part.box), DType::kF32));
+      messages.push_back({part.rank, false, arrived.back().second});
+    }
+  }
+  if (!messages.empty()) world.batch(messages, p.spec.name)->wait_host();
+  for (const auto& [box, value] : arrived) {
+    Tensor place = place_of(whole, box);
+    copy(runtime, value, place);
+  }
+  return whole;
+}
+
+}  // namespace deepflow

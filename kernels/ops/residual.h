@@ -1,0 +1,11 @@
+#pragma once
+
+#include "core/context.h"
+
+namespace deepflow {
+
+// r = x + delta, f32 [M, D]: the residual stream at the end of a pipeline stage, where no norm follows that would add
+// the last layer's output in its own pass. x: f32; delta: compute dtype. The same bits as the norm's own sum.
+Var add_residual(ForwardContext& context, const Var& x, const Var& delta);
+
+}  // namespace deepflow

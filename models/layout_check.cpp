@@ -1,0 +1,55 @@
+#include "core/error.h"
+#include "models/model.h"
+
+#include <fmt/ranges.h>
+
+namespace deepflow {
+namespace {
+
+template <class F>
+std::vector<int> sizes_up_to(int64_t limit, F&& fits) {
+  std::vector<int> sizes;
+  for (int n = 1; n <= limit; ++n)
+    if (fits(n)) sizes.push_back(n);
+  return sizes;
+}
+
+bool deals(int64_t units, int ranks) { return units % ranks == 0; }
+bool deals_or_repeats(int64_t units, int ranks) { return units % ranks == 0 || ranks % units == 0; }
+
+void check_tensor_parallel(const ModelShape& s, int tp) {
+  const auto fits = [&](int n) {
+    return deals(s.heads, n) && deals_or_repeats(s.kv_heads, n) && deals(s.ffn, n) && s.vocabulary >= n;
+  };
+  if (fits(tp)) return;
+  const auto refuse = [&](const std::string& why) {
+    throw ConfigError("parallel: tp {} {}; tp can be {} here", tp, why, fmt::join(sizes_up_to(s.heads, fits), ", "));
+  };
+  if (!deals(s.heads, tp)) refuse(fmt::format("does not divide {} heads (model.heads)", s.heads));
+  if (!deals_or_repeats(s.kv_heads, tp))
+    refuse(fmt::format("neither divides {} key heads (model.kv_heads) nor is a multiple of them", s.kv_heads));
+  if (!deals(s.ffn, tp)) refuse(fmt::format("does not divide {} hidden features (model.ffn)", s.ffn));
+  refuse(fmt::format("is more than the {} tokens of the vocabulary", s.vocabulary));
+}
+
+void check_context_parallel(const ModelShape& s, const ContextParallel& cp, int tp, int64_t sequence) {
+  context_spans(sequence, cp.method, cp.rank(), cp.size());
+  if (cp.method == ContextMethod::kRing) return;
+  const int64_t heads = s.heads / tp;
+  const auto fits = [&](int n) { return deals(heads, n); };
+  if (!fits(cp.size()))
+    throw ConfigError(
+        "parallel: cp {} with cp_method ulysses does not divide the {} heads of a rank (model.heads {} over tp {}); cp "
+        "can be {} here, or use cp_method: ring",
+        cp.size(), heads, s.heads, tp, fmt::join(sizes_up_to(heads, fits), ", "));
+}
+
+}  // namespace
+
+void check_layout(const ModelShape& shape, const ModelLayout& layout, int64_t sequence) {
+  const int tp = is_split(layout.tp) ? layout.tp->size() : 1;
+  check_tensor_parallel(shape, tp);
+  if (is_split(layout.cp)) check_context_parallel(shape, *layout.cp, tp, sequence);
+}
+
+}  // namespace deepflow

@@ -1,0 +1,130 @@
+#include "core/error.h"
+#include "kernels/ops/linear.h"
+#include "kernels/ops/linear_products.h"
+#include "parallel/ops/row_exchange.h"
+#include "parallel/ops/row_ring.h"
+#include "parallel/ops/tensor_linear.h"
+
+#include <optional>
+#include <utility>
+
+namespace deepflow {
+namespace {
+
+class ColumnLinearNode final : public Node {
+ public:
+  ColumnLinearNode(const ForwardContext& context, const Var& x, Pack& weight, Pack* bias, const TensorParallel& tp)
+      : x_(x.value),
+        weight_(weight),
+        bias_(bias),
+        tp_(tp),
+        deal_{context.rows.rows(), tp.size()},
+        products_(context.products),
+        wants_input_grad_(x.node != kNoNode) {}
+
+  const char* name() const override { return "column_parallel_linear"; }
+
+  std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
+    dy_ = as_operand(context.runtime, std::move(out[0].value), x_.dtype());
+    std::vector<Grad> grads;
+    if (!tp_.sequence)
+      grads.push_back(replicated_rows(context));
+    else if (!tp_.overlap || !wants_input_grad_)
+      grads.push_back(dealt_rows_at_once(context));
+    else
+      grads.push_back(dealt_rows_in_rings(context));
+    return grads;
+  }
+
+  void backward_weight(BackwardContext& context) override {
+    if (gathering_) gathering_->finish();
+    gathering_.reset();
+    add_weight_gradient(context, weight_, dy_, x_);
+    if (bias_) add_bias_gradient(context, *bias_, dy_);
+  }
+
+ private:
+  // This rank's summand of dx.
+  Tensor summand(BackwardContext& context) {
+    Tensor dx = Tensor::empty(context.runtime.memory(), {dy_.rows(), weight_.cols}, x_.dtype());
+    InputGradProduct(context, weight_, products_)(dy_, dx);
+    return dx;
+  }
+
+  Grad replicated_rows(BackwardContext& context) {
+    if (!wants_input_grad_) return {};
+    Tensor dx = summand(context);
+    return {dx, tp_.comm->all_reduce(dx, ReduceOp::kSum, weight_.name + ", sum of dx")};
+  }
+
+  Grad dealt_rows_at_once(BackwardContext& context) {
+    x_ = begin_gather(context.runtime, tp_, deal_, x_, weight_.name + ", rows of x again").wait(context.stream);
+    if (!wants_input_grad_) return {};
+    const ArrivingRows dx =
+        begin_reduce_scatter(context.runtime, tp_, deal_, summand(context), weight_.name + ", sum of dx");
+    return {dx.wait(context.stream), nullptr};
+  }
+
+  Grad dealt_rows_in_rings(BackwardContext& context) {
+    Runtime& runtime = context.runtime;
+    Tensor dx = Tensor::empty(runtime.memory(), {x_.rows(), x_.cols()}, x_.dtype());
+    const Tensor all = Tensor::empty(runtime.memory(), {deal_.total, x_.cols()}, x_.dtype());
+    gathering_.emplace(runtime, context.stream, tp_, deal_, contiguous_rows(runtime, x_), all,
+                       weight_.name + ", rows of x again");
+    x_ = all;
+    ReduceRing sums(runtime, context.stream, tp_, deal_, dx, weight_.name + ", sum of dx");
+    const InputGradProduct multiply(context, weight_, products_);
+    const int last = sums.num_steps() - 1;
+    for (int step = 0; step <= last; ++step) {
+      gathering_->pass_on(step);
+      multiply(deal_.part(dy_, sums.owner(step)), sums.summand(step));
+      if (step < last) sums.add(step);
+    }
+    return {dx, sums.last_addition()};
+  }
+
+  Tensor x_, dy_;
+  Pack& weight_;
+  Pack* bias_;
+  TensorParallel tp_;
+  Deal deal_;
+  ProductPrecision products_;
+  bool wants_input_grad_;
+  std::optional<GatherRing> gathering_;
+};
+
+// y [M, out_local] from the dealt rows of x.
+void multiply_dealt_rows(ForwardContext& context, const Tensor& x, const ForwardProduct& multiply, const Tensor& y,
+                         const TensorParallel& tp, const std::string& name) {
+  const Deal deal{y.rows(), tp.size()};
+  if (!tp.overlap) {
+    multiply(begin_gather(context.runtime, tp, deal, x, name).wait(context.stream), y, true);
+    return;
+  }
+  GatherRing ring(context.runtime, context.stream, tp, deal, contiguous_rows(context.runtime, x), Tensor(), name);
+  for (int step = 0; step < ring.num_steps(); ++step) {
+    ring.pass_on(step);
+    multiply(ring.rows(step), deal.part(y, ring.owner(step)), true);
+  }
+}
+
+}  // namespace
+
+Var column_parallel_linear(ForwardContext& context, const Var& x, Pack& weight, Pack* bias, const TensorParallel& tp) {
+  if (!is_split(&tp)) return linear(context, x, weight, bias);
+  DF_ASSERT(x.value.cols() == weight.cols && x.value.dtype() == context.compute, "{}: x {} {}", weight.name,
+            x.value.shape().to_string(), name_of(x.value.dtype()));
+  const Tensor y = context.empty({tp.sequence ? context.rows.rows() : x.value.rows(), weight.rows}, context.compute);
+  {
+    const ForwardProduct multiply(context, weight, bias);
+    if (tp.sequence)
+      multiply_dealt_rows(context, x.value, multiply, y, tp, weight.name + ", rows of x");
+    else
+      multiply(x.value, y, true);
+  }
+  if (!context.tape) return {y};
+  const Var inputs[] = {x};
+  return context.tape->record(std::make_unique<ColumnLinearNode>(context, x, weight, bias, tp), inputs, y);
+}
+
+}  // namespace deepflow

@@ -1,0 +1,38 @@
+#pragma once
+
+#include "core/context.h"
+#include "parallel/ops/deal.h"
+
+#include <string>
+
+namespace deepflow {
+
+// Rows between the two states of sequence parallelism: all M = context.rows.rows() rows on every rank of the group, or
+// the dealt rows of each (struct TensorParallel). n ranks; one transfer of [M, D] is M D (n - 1) / n elements that a
+// rank sends, in the dtype of x.
+
+// All rows [M, D] from every rank's dealt ones. The gradient of each rank is one summand: reduce-scattered in backward.
+// One transfer forward, one backward.
+Var gather_rows(ForwardContext& context, const Var& x, const TensorParallel& tp);
+// This rank's dealt rows of the sum of x [M, D] over the ranks; the gradient is gathered in backward. One transfer
+// forward, one backward.
+Var scatter_rows(ForwardContext& context, const Var& x, const TensorParallel& tp);
+
+// The transfers themselves, under way.
+struct ArrivingRows {
+  Tensor rows;
+  WorkPtr work;
+  Tensor wait(Stream& stream) const {
+    work->wait(stream);
+    return rows;
+  }
+};
+// own: this rank's rows; a matrix with a row stride is copied first.
+ArrivingRows begin_gather(Runtime& runtime, const TensorParallel& tp, const Deal& deal, const Tensor& own,
+                          const std::string& name);
+// x [M, D], contiguous: in it the ranks' summands are added in rank order, in f32, and rounded once.
+ArrivingRows begin_reduce_scatter(Runtime& runtime, const TensorParallel& tp, const Deal& deal, const Tensor& x,
+                                  const std::string& name);
+Tensor contiguous_rows(Runtime& runtime, const Tensor& x);
+
+}  // namespace deepflow

@@ -1,0 +1,89 @@
+#include "engine/evaluator.h"
+#include "tests/engine/random_layout.h"
+#include "tests/parallel/mpi_test.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace deepflow {
+namespace {
+
+using namespace testing;
+
+Communicator& world() { return test_world().all(); }
+
+// One strategy at a time on all ranks, then pairs.
+std::vector<ParallelOptions> layouts(int ranks) {
+  std::vector<ParallelOptions> found;
+  const auto add = [&](auto&& set) {
+    ParallelOptions p;
+    set(p);
+    if (ranks % (p.tp * p.cp * p.pp) == 0) found.push_back(p);
+  };
+  for (const bool sp : {false, true})
+    for (const int zero : {0, 3}) add([&](ParallelOptions& p) { p.tp = ranks, p.sp = sp, p.zero = zero; });
+  for (const ContextMethod method : {ContextMethod::kRing, ContextMethod::kUlysses})
+    add([&](ParallelOptions& p) { p.cp = ranks, p.cp_method = method; });
+  for (const char* schedule : {"gpipe", "1f1b", "zb_h1"})
+    add([&](ParallelOptions& p) { p.pp = ranks, p.schedule = schedule; });
+  for (const char* schedule : {"interleaved_1f1b", "zb_v", "dualpipev"})
+    add([&](ParallelOptions& p) { p.pp = ranks, p.vp = 2, p.schedule = schedule; });
+  for (const int zero : {0, 1, 2, 3}) add([&](ParallelOptions& p) { p.zero = zero; });
+  if (ranks < 4) return found;
+  add([&](ParallelOptions& p) { p.shard = 2, p.zero = 3; });
+  add([&](ParallelOptions& p) { p.tp = 2, p.pp = 2; });
+  add([&](ParallelOptions& p) { p.tp = 2, p.cp = 2, p.sp = true; });
+  add([&](ParallelOptions& p) { p.cp = 2, p.pp = 2, p.zero = 2; });
+  return found;
+}
+
+TinyOptions options_for(const ParallelOptions& parallel, const std::string& family) {
+  TinyOptions o;
+  o.family = family;
+  o.tied = family == "gpt2";
+  o.dropout = 0.1f;
+  o.heads = 4;
+  o.layers = 2 * std::max(2, parallel.pp * parallel.vp / 2);
+  o.sequence = 32;
+  o.train.global_batch = 16;
+  o.train.micro_batch = 1;
+  o.parallel = parallel;
+  return o;
+}
+
+std::string text_of(const ParallelOptions& p) {
+  return fmt::format("tp {} sp {} cp {} method {} pp {} vp {} {} zero {} shard {}", p.tp, p.sp, p.cp,
+                     static_cast<int>(p.cp_method), p.pp, p.vp, p.schedule, p.zero, p.shard);
+}
+
+TEST(Layouts, FollowTheCurveOfOneRank) {
+  for (const char* family : {"llama", "gpt2"})
+    for (const ParallelOptions& parallel : layouts(world().size())) {
+      TinyOptions o = options_for(parallel, family);
+      TinyRun run(o, &world());
+      const std::vector<double> together = run.curve(6);
+      o.parallel = {};
+      const std::vector<double> alone = TinyRun(o).curve(6);
+      for (size_t i = 0; i < alone.size(); ++i)
+        ASSERT_NEAR(together[i], alone[i], 2e-5 * alone[i]) << family << " " << text_of(parallel) << " value " << i;
+    }
+}
+
+TEST(Layouts, EvaluateAsOneRank) {
+  const HeldOut heldout(some_text(15), 32, Documents::kSeparate);
+  for (const ParallelOptions& parallel : layouts(world().size())) {
+    TinyOptions o = options_for(parallel, "llama");
+    TinyRun together(o, &world());
+    o.parallel = {};
+    TinyRun alone(o);
+    Machine one = alone.session().machine(), all = together.session().machine();
+    for (const int64_t windows : {0, 1, 7}) {
+      const Evaluation expected = evaluate(one, heldout, windows, 1), got = evaluate(all, heldout, windows, 1);
+      EXPECT_NEAR(got.loss, expected.loss, 1e-6 * expected.loss) << text_of(parallel);
+      EXPECT_EQ(got.num_labels, expected.num_labels) << text_of(parallel);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deepflow

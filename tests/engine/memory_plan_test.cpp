@@ -1,0 +1,202 @@
+#include "engine/memory_plan.h"
+
+#include "core/error.h"
+#include "models/gpt2/config.h"
+#include "models/llama/config.h"
+#include "tests/models/model_fixture.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace deepflow {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::some_tokens;
+using testing::TinyModel;
+
+constexpr Recompute kPolicies[] = {Recompute::kNone, Recompute::kSelective, Recompute::kFull};
+
+// Llama 3.2 1B without its embedding.
+PassShape one_billion(DType dtype = DType::kBF16) {
+  PassShape s;
+  s.model.width = 2048, s.model.heads = 32, s.model.head_dim = 64, s.model.kv_heads = 8, s.model.ffn = 8192;
+  s.model.gated_mlp = true;
+  s.layers = 16;
+  s.has_embedding = s.has_head = false;
+  s.compute = dtype;
+  s.sequence = 1024, s.rows = 4096;
+  return s;
+}
+
+std::vector<Recompute> all(const PassShape& s, Recompute policy) {
+  return std::vector<Recompute>(static_cast<size_t>(s.layers), policy);
+}
+
+TEST(ActivationMemory, KeepsWhatTheFormulasSay) {
+  PassShape llama = one_billion();
+  // docs/memory.md: two f32 residuals and their statistics, log-sum-exps; normed rows, q|k|v, attention's output, gate
+  // and up, their product.
+  EXPECT_EQ(kept_bytes(llama, Recompute::kNone),
+            4096 * (8 * 2048 + 8 + 4 * 32 + 2 * (2 * 2048 + 2 * 2048 + 2 * 512 + 3 * 8192)));
+  EXPECT_EQ(kept_bytes(llama, Recompute::kSelective),
+            4096 * (8 * 2048 + 8 + 4 * 32 + 2 * (2 * 2048 + 2 * 512 + 2 * 8192)));
+  EXPECT_EQ(kept_bytes(llama, Recompute::kFull), 4096 * (4 + 2) * 2048);
+  PassShape gpt2;
+  gpt2.model.width = 768, gpt2.model.heads = 12, gpt2.model.head_dim = 64, gpt2.model.kv_heads = 12;
+  gpt2.model.ffn = 3072, gpt2.model.row_statistics = 2;
+  gpt2.sequence = gpt2.rows = 1024;
+  EXPECT_EQ(kept_bytes(gpt2, Recompute::kNone), 1024 * (8 * 768 + 16 + 4 * 12 + 4 * (6 * 768 + 2 * 3072)));
+  EXPECT_EQ(kept_bytes(gpt2, Recompute::kSelective), 1024 * (8 * 768 + 16 + 4 * 12 + 4 * (4 * 768 + 3072)));
+  EXPECT_EQ(kept_bytes(gpt2, Recompute::kFull), 1024 * 8 * 768);
+}
+
+TEST(ActivationMemory, IsSplitByTheAxes) {
+  for (const Recompute policy : kPolicies) {
+    const int64_t whole = kept_bytes(one_billion(), policy);
+    PassShape s = one_billion();
+    s.cp = 4;
+    EXPECT_EQ(kept_bytes(s, policy), whole / 4);
+    s = one_billion();
+    s.tp = 4;
+    s.sequence_parallel = true;
+    EXPECT_NEAR(static_cast<double>(kept_bytes(s, policy)), static_cast<double>(whole) / 4, 1);
+    // Without it the residual stream and the normed rows are whole on every rank.
+    s.sequence_parallel = false;
+    const int64_t normed = policy == Recompute::kNone ? 2 * 2 * 2048 : 0;
+    const int64_t stream = 4096 * (policy == Recompute::kFull ? 6 * 2048 : 8 * 2048 + 8 + normed);
+    EXPECT_EQ(kept_bytes(s, policy), stream + (whole - stream) / 4);
+  }
+}
+
+TEST(ActivationMemory, CountsEveryMicroBatchInFlight) {
+  PassShape s = one_billion();
+  s.gradients = GradientMemory::kStays;
+  for (const Recompute policy : kPolicies) {
+    s.in_flight = 1;
+    const int64_t one = peak_activation_bytes(s, all(s, policy));
+    s.in_flight = 3;
+    EXPECT_EQ(peak_activation_bytes(s, all(s, policy)) - one, 2 * 16 * kept_bytes(s, policy));
+  }
+}
+
+TEST(StateMemory, IsSharedOutByZero) {
+  StateShape s;
+  s.elements = 1000;
+  s.shards = 4;
+  s.compute = DType::kBF16;
+  s.gradients = GradientMemory::kStays;
+  const int64_t per_element[] = {20, 12 + 2, 8 + 2 + 1, 2 + 2 + 1};
+  for (s.zero = 0; s.zero < 4; ++s.zero) EXPECT_EQ(state_bytes(s), 1000 * per_element[s.zero]) << s.zero;
+  s.zero = 0;
+  s.gradients = GradientMemory::kGrows;
+  EXPECT_EQ(state_bytes(s), 16000);
+  s.forms = FormsKept::kForward;
+  EXPECT_EQ(state_bytes(s), 14000);
+}
+
+TEST(MemoryPlan, RecomputesNoMoreThanItMust) {
+  PassShape s = one_billion();
+  s.gradients = GradientMemory::kStays;
+  const int64_t state = 1000;
+  const auto need = [&](int64_t changed, Recompute first, Recompute rest) {
+    std::vector<Recompute> policies = all(s, rest);
+    std::fill_n(policies.begin(), changed, first);
+    return state + peak_activation_bytes(s, policies);
+  };
+  const struct {
+    int64_t changed;
+    Recompute first, rest;
+  } cases[] = {{0, Recompute::kSelective, Recompute::kNone},
+               {5, Recompute::kSelective, Recompute::kNone},
+               {16, Recompute::kSelective, Recompute::kNone},
+               {7, Recompute::kFull, Recompute::kSelective},
+               {15, Recompute::kFull, Recompute::kSelective}};
+  for (const auto& c : cases) {
+    const MemoryPlan plan = plan_memory(s, state, need(c.changed, c.first, c.rest));
+    EXPECT_EQ(plan.total(), plan.budget);
+    EXPECT_EQ(plan.count(c.first), c.changed);
+    EXPECT_EQ(plan.count(c.rest), s.layers - c.changed);
+    for (int64_t layer = 0; layer < c.changed; ++layer) EXPECT_EQ(plan.policies[static_cast<size_t>(layer)], c.first);
+  }
+}
+
+TEST(MemoryPlan, SaysWhatIsNeededWhenNothingFits) {
+  const PassShape s = one_billion();
+  try {
+    plan_memory(s, 18'000'000'000, 4'000'000'000);
+    FAIL();
+  } catch (const ConfigError& e) {
+    EXPECT_THAT(e.what(), HasSubstr("its budget is 4.00 GB (train.memory_budget"));
+    EXPECT_THAT(e.what(), HasSubstr("18.00 GB of parameters"));
+    EXPECT_THAT(e.what(), HasSubstr("4096 tokens"));
+    EXPECT_THAT(e.what(), HasSubstr("lower train.micro_batch"));
+  }
+}
+
+TEST(MemoryPlan, BudgetsTwoThirdsOfTheShareUnlessTold) {
+  Gpt2Config config;
+  config.layers = 4, config.width = 64, config.heads = 4;
+  config.fill_in(300, 64);
+  TinyModel model(config);
+  TrainingMemory run;
+  run.train.global_batch = 8;
+  run.train.micro_batch = 8;
+  run.sequence = 64;
+  const auto plan = [&](int64_t share) {
+    RankLayout layout{model.model().shape(), model.registry(), model.model().chunks()};
+    return plan_training(run, layout, share);
+  };
+  const MemoryPlan plenty = plan(int64_t{1} << 40);
+  EXPECT_EQ(plenty.count(Recompute::kNone), 4);
+  EXPECT_EQ(plan(0).count(Recompute::kNone), 4);
+  EXPECT_EQ(plan(plenty.total() / 2 * 3 - 3).count(Recompute::kSelective), 1);
+  run.train.memory_budget = static_cast<double>(plenty.total() - 1) * 1e-9;
+  EXPECT_EQ(plan(int64_t{1} << 40).count(Recompute::kSelective), 1);
+  run.train.memory_budget = 1e-4;
+  EXPECT_THROW(plan(int64_t{1} << 40), ConfigError);
+}
+
+// Peak of a second pass, when all derived forms exist, above what is in use between passes.
+int64_t measured_peak(TinyModel& model, int64_t count, int64_t length) {
+  const auto vocabulary = model.model().shape().vocabulary;
+  for (int pass = 0; pass < 2; ++pass) {
+    model.train_pass(some_tokens(count * length, vocabulary), count);
+    model.store().begin_step(1, nullptr);  // gives the gradients back
+  }
+  const MemoryStats stats = model.runtime().memory().stats();
+  return stats.peak - stats.in_use;
+}
+
+TEST(ActivationMemory, IsWhatTheAllocatorMeasures) {
+  constexpr int64_t kVocabulary = 1000, kCount = 4, kBucket = 1 << 14;
+  for (const int64_t width : {64, 192, 320})
+    for (const bool is_llama : {true, false}) {
+      const int64_t length = width == 64 ? 64 : 128;
+      LlamaConfig llama;
+      llama.layers = 4, llama.width = width, llama.heads = width / 32, llama.kv_heads = llama.heads / 2;
+      Gpt2Config gpt2;
+      gpt2.layers = 4, gpt2.width = width, gpt2.heads = width / 32, gpt2.dropout = 0.1f;
+      ModelConfig& config = is_llama ? static_cast<ModelConfig&>(llama) : gpt2;
+      config.fill_in(kVocabulary, length);
+      for (const DType dtype : {DType::kF32, DType::kBF16})
+        for (const Recompute policy : kPolicies) {
+          TinyModel model(config, policy, dtype, kBucket);
+          if (dtype == DType::kBF16 && !model.runtime().cpu().avx512_bf16) continue;  // products go by f32 copies
+          PassShape s;
+          s.model = model.model().shape();
+          s.layers = s.model.layers;
+          s.compute = dtype;
+          s.sequence = length, s.rows = kCount * length;
+          s.threads = model.runtime().pool().size();
+          s.bucket_elements = kBucket;
+          const auto measured = static_cast<double>(measured_peak(model, kCount, length));
+          const auto estimate = static_cast<double>(peak_activation_bytes(s, all(s, policy)));
+          EXPECT_NEAR(estimate / measured, 1, 0.1)
+              << config.family() << " " << width << " " << name_of(dtype) << " policy " << static_cast<int>(policy);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace deepflow

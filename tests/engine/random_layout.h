@@ -1,0 +1,18 @@
+#pragma once
+
+#include "tests/engine/tiny_run.h"
+
+#include <string>
+
+namespace deepflow::testing {
+
+struct LayoutCase {
+  TinyOptions options;
+  std::string text;  // all that was drawn
+};
+
+// Case number `index` of a seed on so many ranks: a small model, its data, a layout that fills the ranks, micro-batches
+// and everything else that must not change the result. A pure function; all that it draws can run.
+LayoutCase draw_layout(uint64_t seed, int64_t index, int num_ranks);
+
+}  // namespace deepflow::testing
