@@ -99,9 +99,9 @@ void differentiate(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int6
   float lane_index[kLanes];
   for (int64_t i = 0; i < kLanes; ++i) lane_index[i] = static_cast<float>(i);
   const F32 lane = load(lane_index), factor = splat(a.scale), exponent = splat(a.scale * exponent_unit(a.q));
-  const F32 last_key = splat(static_cast<float>(a.kv_rows - 1));
   for (int64_t c = 0; c < keys; ++c) {
-    const F32 column = splat(static_cast<float>(key + c));
+    // Nobody sees what fills the last block up.
+    const F32 column = splat(key + c < a.kv_rows ? static_cast<float>(key + c) : kInfinity);
     const int64_t first_row = diagonal ? c / kStrip * kStrip : 0;
     // The product that gives dq reads pairs of strips.
     for (int64_t r = first_row / (2 * kStrip) * 2 * kStrip; r < first_row; r += kLanes)
@@ -110,8 +110,8 @@ void differentiate(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int6
       const int64_t at = c * kBlock + r;
       F32 w = weight_of(a.q, load(s.scores + at), exponent, load(s.lse + row + r));
       if (masked) {
-        const F32 last = min(lane + splat(static_cast<float>(a.past + row + r)), last_key);
-        w = select((column >= load(s.first + row + r)) & (column <= last), w, zero());
+        const F32 query = lane + splat(static_cast<float>(a.past + row + r));
+        w = select((column >= load(s.first + row + r)) & (column <= query), w, zero());
       }
       store(s.weights + at, w);
       store(s.d_scores + at, w * (load(s.d_weights + at) - load(s.delta + row + r)) * factor);
