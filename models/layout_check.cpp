@@ -3,6 +3,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 namespace deepflow {
 namespace {
 
@@ -32,24 +34,13 @@ void check_tensor_parallel(const ModelShape& s, int tp) {
   refuse(fmt::format("is more than the {} tokens of the vocabulary", s.vocabulary));
 }
 
-void check_context_parallel(const ModelShape& s, const ContextParallel& cp, int tp, int64_t sequence) {
-  context_spans(sequence, cp.method, cp.rank(), cp.size());
-  if (cp.method == ContextMethod::kRing) return;
-  const int64_t heads = s.heads / tp;
-  const auto fits = [&](int n) { return deals(heads, n); };
-  if (!fits(cp.size()))
-    throw ConfigError(
-        "parallel: cp {} with cp_method ulysses does not divide the {} heads of a rank (model.heads {} over tp {}); cp "
-        "can be {} here, or use cp_method: ring",
-        cp.size(), heads, s.heads, tp, fmt::join(sizes_up_to(heads, fits), ", "));
-}
-
 }  // namespace
 
 void check_layout(const ModelShape& shape, const ModelLayout& layout, int64_t sequence) {
   const int tp = is_split(layout.tp) ? layout.tp->size() : 1;
   check_tensor_parallel(shape, tp);
-  if (is_split(layout.cp)) check_context_parallel(shape, *layout.cp, tp, sequence);
+  if (is_split(layout.cp))
+    check_context_parallel(*layout.cp, shape.heads / tp, std::max<int64_t>(1, shape.kv_heads / tp), sequence);
 }
 
 }  // namespace deepflow

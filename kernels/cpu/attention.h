@@ -38,14 +38,15 @@ struct AttentionGroup {
 };
 
 // What backward adds to a group, of which o and lse are those over all runs of keys. The runs are the same rows (past =
-// 0, q_rows = kv_rows), or all keys stand before all queries (past >= kv_rows). Out: T or float.
-template <class T, class Out = T>
+// 0, q_rows = kv_rows), or all keys stand before all queries (past >= kv_rows). kAdds: to what dq, dk and dv hold, for
+// keys in several runs; else they are overwritten.
+template <class T, class Out = T, bool kAdds = false>
 struct AttentionGradients {
   using Element = T;
+  static constexpr bool kAdd = kAdds;
   const T* d_o;
   Out *dq, *dk, *dv;
   int64_t ld_do, ld_dq, ld_dkv;
-  bool add;  // to what dq, dk and dv hold; false: overwrite
 };
 
 // A group may be cut in `parts` for several threads: forward by query blocks; backward by key blocks, where every part

@@ -58,9 +58,9 @@ void find_first_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s) {
 }
 
 // Right operands of one query block, its log-sum-exp and delta.
-template <class T, class Out, class E>
-void pack_queries(const AttentionGroup<T>& a, const AttentionGradients<T, Out>& g, const BackwardScratch<E>& s,
-                  int64_t head, int64_t row, int64_t padded) {
+template <class T, class G, class E>
+void pack_queries(const AttentionGroup<T>& a, const G& g, const BackwardScratch<E>& s, int64_t head, int64_t row,
+                  int64_t padded) {
   const int64_t rows = smaller(kBlock, a.q_rows - row), k = round_up(rows, 16), column = head * a.head_dim;
   stage(a.q + row * a.ld_q + column, a.ld_q, rows, a.head_dim, s.stage_rows, padded, k);
   pair_rows(s.stage_rows, padded, k, padded, s.queries + row * padded, padded);
@@ -119,10 +119,16 @@ void differentiate(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int6
   }
 }
 
+template <bool kAdd, class Out, class Lanes>
+DF_SIMD void store_or_add(Out* to, F32 x, Lanes lanes) {
+  if constexpr (kAdd) x = x + load(to, lanes);
+  store(to, x, lanes);
+}
+
 // dq of one head = the sum of the parts' transposed shares.
-template <class T, class Out>
-void write_queries(const AttentionGroup<T>& a, const AttentionGradients<T, Out>& g, int64_t head,
-                   const float* first_part, int64_t parts, size_t stride_bytes) {
+template <class T, class G>
+void write_queries(const AttentionGroup<T>& a, const G& g, int64_t head, const float* first_part, int64_t parts,
+                   size_t stride_bytes) {
   const int64_t padded = padded_head(a.head_dim);
   for (int64_t row = 0; row < a.q_rows; row += kBlock)
     for (int64_t j = 0; j < a.head_dim; j += kLanes)
@@ -137,22 +143,20 @@ void write_queries(const AttentionGroup<T>& a, const AttentionGradients<T, Out>&
         transpose_square(square);
         const int64_t cols = smaller(kLanes, a.head_dim - j);
         for (int64_t i = 0; i < kLanes && row + c + i < a.q_rows; ++i) {
-          Out* to = g.dq + (row + c + i) * g.ld_dq + head * a.head_dim + j;
+          auto* to = g.dq + (row + c + i) * g.ld_dq + head * a.head_dim + j;
           if (cols == kLanes)
-            store(to, g.add ? square[i] + load(to) : square[i]);
+            store_or_add<G::kAdd>(to, square[i], AllLanes{});
           else
-            store(to, g.add ? square[i] + load(to, cols) : square[i], cols);
+            store_or_add<G::kAdd>(to, square[i], cols);
         }
       }
 }
 
-template <class T, class Out>
-void write_keys(const AttentionGroup<T>& a, Out* to, int64_t ld, bool add, const float* from, int64_t key,
-                int64_t padded) {
+template <bool kAdd, class T, class Out>
+void write_keys(const AttentionGroup<T>& a, Out* to, int64_t ld, const float* from, int64_t key, int64_t padded) {
   for (int64_t r = key; r < smaller(key + kBlock, a.kv_rows); ++r)
     for_each_vector(a.head_dim, [&](int64_t j, auto lanes) {
-      const F32 x = load(from + (r - key) * padded + j);
-      store(to + r * ld + j, add ? x + load(to + r * ld + j, lanes) : x, lanes);
+      store_or_add<kAdd>(to + r * ld + j, load(from + (r - key) * padded + j), lanes);
     });
 }
 
@@ -220,8 +224,8 @@ void attention_backward(const AttentionGroup<typename G::Element>& a, const G& g
       pack_keys(a, s, key, padded);
       attend_back(a, s, key, dq, s.dk + at, s.dv + at);
       if (head + 1 == a.heads) {
-        write_keys(a, g.dk, g.ld_dkv, g.add, s.dk + at, key, padded);
-        write_keys(a, g.dv, g.ld_dkv, g.add, s.dv + at, key, padded);
+        write_keys<G::kAdd>(a, g.dk, g.ld_dkv, s.dk + at, key, padded);
+        write_keys<G::kAdd>(a, g.dv, g.ld_dkv, s.dv + at, key, padded);
       }
     }
     if (parts == 1) write_queries(a, g, head, dq, 1, 0);
@@ -241,13 +245,15 @@ void attention_backward_finish(const AttentionGroup<typename G::Element>& a, con
   template void attention_backward_finish<G>(const AttentionGroup<T>&, const G&, int64_t, int64_t, void*, size_t);
 using Floats = AttentionGradients<float>;
 using Halves = AttentionGradients<BF16>;
-using SumsOfHalves = AttentionGradients<BF16, float>;
 using IeeeHalves = AttentionGradients<F16>;
-using SumsOfIeeeHalves = AttentionGradients<F16, float>;
+using SumsOfFloats = AttentionGradients<float, float, true>;
+using SumsOfHalves = AttentionGradients<BF16, float, true>;
+using SumsOfIeeeHalves = AttentionGradients<F16, float, true>;
 DF_INSTANTIATE(float, Floats)
 DF_INSTANTIATE(BF16, Halves)
-DF_INSTANTIATE(BF16, SumsOfHalves)
 DF_INSTANTIATE(F16, IeeeHalves)
+DF_INSTANTIATE(float, SumsOfFloats)
+DF_INSTANTIATE(BF16, SumsOfHalves)
 DF_INSTANTIATE(F16, SumsOfIeeeHalves)
 template size_t attention_backward_scratch(const AttentionGroup<float>&, int64_t);
 template size_t attention_backward_scratch(const AttentionGroup<BF16>&, int64_t);

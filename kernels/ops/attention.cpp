@@ -38,8 +38,8 @@ void backward_groups(Runtime& runtime, const AttentionShape& shape, const RowInf
   const auto gradients = [&](int64_t i) {
     Tensor unused = d_o;
     const auto at = attention_group<T>(shape, rows, dqkv, unused, nullptr, i / shape.kv_heads, i % shape.kv_heads);
-    return Gradients{
-        at.o, const_cast<T*>(at.q), const_cast<T*>(at.k), const_cast<T*>(at.v), d_o.ld(), dqkv.ld(), dqkv.ld(), false};
+    return Gradients{at.o,     const_cast<T*>(at.q), const_cast<T*>(at.k), const_cast<T*>(at.v), d_o.ld(), dqkv.ld(),
+                     dqkv.ld()};
   };
   const bool shared = tasks.parts > 1;
   const AttentionScratch scratch(runtime, shared ? tasks.groups * tasks.parts : runtime.pool().size(),

@@ -94,7 +94,7 @@ void finish(Runtime& runtime, const RingRows& local, const RingPair& pair, const
 template <class T>
 void backward(Runtime& runtime, const RingRows& local, const RingPair& pair, const Tensor& kv, const Tensor& d_o,
               Tensor& dq, Tensor& dkv) {
-  using Gradients = cpu::AttentionGradients<T, float>;
+  using Gradients = cpu::AttentionGradients<T, float, true>;
   auto* kernel = DF_KERNEL(runtime.isa(), attention_backward<Gradients>);
   auto* add_parts = DF_KERNEL(runtime.isa(), attention_backward_finish<Gradients>);
   auto* scratch_bytes = DF_KERNEL(runtime.isa(), attention_backward_scratch<T>);
@@ -107,8 +107,7 @@ void backward(Runtime& runtime, const RingRows& local, const RingPair& pair, con
                      to + groups.value_column(i),
                      d_o.ld(),
                      dq.ld(),
-                     dkv.ld(),
-                     true};
+                     dkv.ld()};
   };
   const AttentionTasks tasks = tasks_of(runtime, local, pair, pair.key.count);
   const bool shared = tasks.parts > 1;

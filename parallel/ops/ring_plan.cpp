@@ -17,6 +17,7 @@ std::vector<int64_t> first_rows_seen(const RowInfo& rows, int64_t window, const 
     for (int64_t r = 0; r < span.count; ++r) {
       const int64_t local = sequence * rows.sequence + local_row + r;
       int64_t first = rows.document_start.defined() ? rows.document_start.data<int32_t>()[local] : 0;
+      DF_ASSERT(0 <= first && first <= span.first + r, "row {} starts at {}", span.first + r, first);
       if (window > 0) first = std::max(first, span.first + r - window + 1);
       lowest = std::min(lowest, first);
     }
