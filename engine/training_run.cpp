@@ -34,6 +34,7 @@ void make_run_folder(const std::string& dir) {
 std::string millions(int64_t n) { return short_count(static_cast<double>(n)); }
 
 double total_gemm_rate(Session& session, DType dtype, Communicator& comm) {
+  comm.barrier("GEMM rate")->wait_host();  // ranks that share cores measure what is left for each
   const double mine = measure_gemm_peak(session.runtime(), dtype, kPeakSeconds);
   return sum_doubles(comm, std::span(&mine, 1), "GEMM rate").front();
 }

@@ -85,5 +85,30 @@ TEST(Layouts, EvaluateAsOneRank) {
   }
 }
 
+TEST(Layouts, ContinueBitIdenticallyFromACopyOfAllState) {
+  for (const ParallelOptions& parallel : layouts(world().size())) {
+    TinyOptions o = options_for(parallel, "llama");
+    TinyRun first(o, &world());
+    first.train(3);
+    o.initial_seed = 99;
+    TinyRun second(o, &world());
+    second.train(1);
+    load_state(second.trainer(), save_state(first.trainer()));
+    EXPECT_EQ(first.curve(3), second.curve(3)) << text_of(parallel);
+  }
+}
+
+// A NaN in one rank's parameter ends the step on all ranks, whatever way it takes to the loss.
+TEST(Layouts, EndTogetherWhenSomethingIsNotFinite) {
+  for (const ParallelOptions& parallel : layouts(world().size())) {
+    if (parallel.zero == 3) continue;  // nobody holds a whole master to spoil
+    TinyRun run(options_for(parallel, "llama"), &world());
+    run.train(1);
+    Parameter* spoilt = run.session().registry().find("layers.1.mlp.up.weight");
+    if (spoilt->pack->local) run.poison(spoilt->spec.name);
+    EXPECT_THROW(run.trainer().step(), NumericError) << text_of(parallel);
+  }
+}
+
 }  // namespace
 }  // namespace deepflow
