@@ -20,8 +20,9 @@ class ForeignTensor {
   const std::string& name() const { return name_; }
   const std::vector<int64_t>& shape() const { return shape_; }  // as the foreign format has it
 
-  // Reads what of it is local into the parameters' values: `value` gives f32 [local shape], contiguous, of one parameter
-  // after the other; when it is called again the one before is complete. Content is read in pieces of a few MB. The file's entry must have shape() and be f32, bf16 or f16.
+  // Reads what of it is local into the parameters' values: `value` gives f32 [local shape], contiguous, of one
+  // parameter after the other; when it is called again the one before is complete. Content is read in pieces of a few
+  // MB. The file's entry must have shape() and be f32, bf16 or f16.
   using LocalValue = std::function<Tensor(const Parameter&)>;
   void read(Runtime& runtime, const SafetensorsFile& file, const SafetensorsEntry& entry,
             const LocalValue& value) const;

@@ -8,8 +8,8 @@ namespace deepflow {
 
 // What `head_loss` and its form over ranks (parallel/ops/vocabulary_head_loss.h) are made of.
 
-// Tokens whose logits are made at once. 256 to 1024 cost the same, fewer cost GEMM speed; elsewhere every chunk also reads
-// and writes the whole weight gradient.
+// Tokens whose logits are made at once. 256 to 1024 cost the same, fewer cost GEMM speed; elsewhere every chunk also
+// reads and writes the whole weight gradient.
 inline int64_t head_chunk_rows(DType dtype) { return dtype == DType::kBF16 ? 256 : 512; }
 
 // The columns [first, first + count) of the vocabulary, which a head pack holds as its rows.

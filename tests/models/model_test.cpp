@@ -226,8 +226,8 @@ TEST(Models, CachedDecodingGivesTheLogitsOfTheWholeSequence) {
     ForwardContext whole = tiny.context(kCount, kLength);
     const Tensor expected = tiny.model().logits(whole, Tensor::wrap(tokens.data(), {kCount * kLength}, DType::kI32));
     const ModelShape& shape = tiny.model().shape();
-    KeyValueCache cache(tiny.runtime(), static_cast<int>(shape.layers), kCount, kLength,
-                        shape.kv_heads, shape.head_dim, DType::kF32);
+    KeyValueCache cache(tiny.runtime(), static_cast<int>(shape.layers), kCount, kLength, shape.kv_heads, shape.head_dim,
+                        DType::kF32);
     for (int64_t begin = 0; begin < kLength;) {
       const int64_t n = begin == 0 ? kPrompt : 1;
       std::vector<int32_t> part;

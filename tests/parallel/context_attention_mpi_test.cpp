@@ -137,9 +137,7 @@ struct ContextBench : OpBench {
 };
 
 // f16 has three bits more than bf16.
-double tolerance(DType dtype, double f32) {
-  return dtype == DType::kF32 ? f32 : dtype == DType::kBF16 ? 2e-2 : 5e-3;
-}
+double tolerance(DType dtype, double f32) { return dtype == DType::kF32 ? f32 : dtype == DType::kBF16 ? 2e-2 : 5e-3; }
 
 // Largest difference of an element over the largest element.
 double worst_error(const std::vector<double>& a, const std::vector<double>& b) {
