@@ -111,4 +111,8 @@ Tensor ForeignTensor::assemble(Runtime& runtime, const WholeValue& value) const 
   return whole;
 }
 
+void ForeignTensor::take_part(const WholeValue& value) const {
+  for (const Part& part : parts_) value(*part.parameter);
+}
+
 }  // namespace deepflow

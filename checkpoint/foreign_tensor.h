@@ -30,6 +30,8 @@ class ForeignTensor {
   // The whole tensor, f32 [shape()], out of whole logical values: `value` gives f32 [spec.shape], contiguous.
   using WholeValue = std::function<Tensor(const Parameter&)>;
   Tensor assemble(Runtime& runtime, const WholeValue& value) const;
+  // Where another rank assembles: the same calls of `value`, whose results are dropped.
+  void take_part(const WholeValue& value) const;
 
  private:
   struct Part {

@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
-#include <memory>
 
 namespace deepflow {
 namespace {
@@ -40,21 +39,17 @@ std::vector<Shard> plan_shards(const std::vector<ForeignTensor>& tensors, const 
 
 void write_shard(Runtime& runtime, const std::string& dir, const Shard& shard, const ForeignTensor::WholeValue& value,
                  const HfFolderOptions& options) {
-  std::unique_ptr<SafetensorsWriter> writer;
-  if (options.writes)
-    writer = std::make_unique<SafetensorsWriter>(dir + "/" + shard.file, shard.items,
-                                                 std::map<std::string, std::string>{{"format", "pt"}});
+  SafetensorsWriter writer(dir + "/" + shard.file, shard.items, {{"format", "pt"}});
   for (const ForeignTensor* tensor : shard.tensors) {
     Tensor content = tensor->assemble(runtime, value);
-    if (!writer) continue;
     if (options.dtype != DType::kF32) {
       Tensor narrow = Tensor::empty(runtime.memory(), content.shape(), options.dtype);
       copy(runtime, content, narrow);
       content = narrow;
     }
-    writer->append(content.raw(), content.num_bytes());
+    writer.append(content.raw(), content.num_bytes());
   }
-  if (writer) writer->commit();
+  writer.commit();
 }
 
 void write_json(const std::string& path, const json& value) { write_file_durably(path, value.dump(2) + "\n"); }
@@ -92,10 +87,13 @@ void write_hf_folder(Runtime& runtime, const std::string& dir, json config, cons
   DF_ASSERT(options.dtype == DType::kF32 || options.dtype == DType::kBF16, "{}", name_of(options.dtype));
   std::vector<ForeignTensor> tensors;
   for (const NameMapEntry& entry : names.map) tensors.emplace_back(entry, registry);
+  if (!options.writes) {
+    for (const ForeignTensor& tensor : tensors) tensor.take_part(value);
+    return;
+  }
   const std::vector<Shard> shards = plan_shards(tensors, options);
-  if (options.writes) remove_old_model(dir);
+  remove_old_model(dir);
   for (const Shard& shard : shards) write_shard(runtime, dir, shard, value, options);
-  if (!options.writes) return;
   if (shards.size() > 1) write_index(dir, shards);
 
   json generation = {{"_from_model_config", true}};

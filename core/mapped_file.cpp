@@ -25,7 +25,7 @@ int open_without_name(const std::string& folder) {
   std::string path = folder + "/deepflow-offload-XXXXXX";
   const int descriptor = mkstemp(path.data());
   if (descriptor < 0)
-    throw StorageError("{}: cannot create a file there ({}); give a folder that exists and can be written", folder,
+    throw StorageError("{}: cannot create a file there: {}; give a folder that exists and can be written", folder,
                        std::strerror(errno));
   unlink(path.c_str());
   return descriptor;

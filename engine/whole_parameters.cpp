@@ -43,7 +43,6 @@ Tensor WholeParameters::operator()(const Parameter& p) {
   Communicator& world = machine_.world();
   const Tensor mine = p.pack->local ? machine_.store.whole_master(p, machine_.stream) : Tensor();
   if (world.size() == 1) return mine;
-  Tensor whole = Tensor::empty(runtime.memory(), p.spec.shape, DType::kF32);
   std::vector<PointToPoint> messages;
   std::vector<std::pair<Box, Tensor>> arrived;
   for (const Part& part : parts_of(p)) {
@@ -57,6 +56,9 @@ Tensor WholeParameters::operator()(const Parameter& p) {
     }
   }
   if (!messages.empty()) world.batch(messages, p.spec.name)->wait_host();
+  if (world.rank() != 0) return {};
+  if (arrived.size() == 1) return arrived.front().second;
+  Tensor whole = Tensor::empty(runtime.memory(), p.spec.shape, DType::kF32);
   for (const auto& [box, value] : arrived) {
     Tensor place = place_of(whole, box);
     copy(runtime, value, place);

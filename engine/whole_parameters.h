@@ -4,12 +4,14 @@
 
 namespace deepflow {
 
-// Parameters put together on rank 0 from the ranks that hold their parts, one at a time, so that no rank needs memory
-// for more than one whole parameter. Collective over the job: all ranks ask for the same ones in the same order.
+// Parameters put together on rank 0 from the ranks that hold their parts, one at a time, so that rank 0 needs memory
+// for no more than one whole parameter, and the others for none. Collective over the job: all ranks ask for the same
+// ones in the same order.
 class WholeParameters {
  public:
   explicit WholeParameters(Machine& machine) : machine_(machine) {}
-  // f32 [spec.shape]; its values are those of the parameter on rank 0 only.
+  // f32 [spec.shape] on rank 0, undefined on the others. With ZeRO-3 the masters of one bucket at a time are gathered
+  // on the ranks that share them (ResidentStore::whole_master).
   Tensor operator()(const Parameter& p);
 
  private:

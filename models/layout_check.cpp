@@ -40,7 +40,7 @@ void check_layout(const ModelShape& shape, const ModelLayout& layout, int64_t se
   const int tp = is_split(layout.tp) ? layout.tp->size() : 1;
   check_tensor_parallel(shape, tp);
   if (is_split(layout.cp))
-    check_context_parallel(*layout.cp, shape.heads / tp, std::max<int64_t>(1, shape.kv_heads / tp), sequence);
+    check_context_parallel(*layout.cp, shape.heads / tp, std::max<int64_t>(shape.kv_heads / tp, 1), sequence);
 }
 
 }  // namespace deepflow

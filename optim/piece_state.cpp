@@ -1,5 +1,6 @@
 #include "optim/piece_state.h"
 
+#include "core/error.h"
 #include "core/mapped_file.h"
 #include "kernels/ops/elementwise.h"
 
@@ -7,6 +8,14 @@ namespace deepflow {
 namespace {
 
 constexpr int64_t kAlignment = 64;  // bytes
+
+std::shared_ptr<MappedFile> create_file(const std::string& folder, int64_t bytes) {
+  try {
+    return MappedFile::create(folder, bytes);
+  } catch (const StorageError& error) {
+    throw StorageError("train.offload_optimizer: {}", error.what());
+  }
+}
 
 }  // namespace
 
@@ -24,7 +33,7 @@ PieceState::PieceState(const OptimizerDomain& domain, std::string name)
     const int64_t bytes = (piece.end - piece.begin) * static_cast<int64_t>(sizeof(float));
     offsets.push_back(offsets.back() + (bytes + kAlignment - 1) / kAlignment * kAlignment);
   }
-  const auto file = MappedFile::create(domain.offload_dir, offsets.back());
+  const auto file = create_file(domain.offload_dir, offsets.back());
   for (size_t i = 0; i < domain.pieces.size(); ++i)
     values_.push_back(
         MappedFile::tensor(file, offsets[i], {domain.pieces[i].end - domain.pieces[i].begin}, DType::kF32));

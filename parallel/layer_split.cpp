@@ -8,18 +8,22 @@
 namespace deepflow {
 namespace {
 
+int count_stages(const std::vector<int>& rank_of_chunk) {
+  return *std::max_element(rank_of_chunk.begin(), rank_of_chunk.end()) + 1;
+}
+
 void check_given(int num_layers, int num_chunks, const std::vector<int>& given) {
   const std::string list = fmt::format("[{}]", fmt::join(given, ", "));
   if (static_cast<int>(given.size()) != num_chunks)
-    throw ConfigError("parallel.layers: expected one number for each of the {} chunks (pp x vp), got {}: {}",
+    throw ConfigError("parallel.layers: expected one number for each chunk of the pipeline, {} (pp x vp), got {}: {}",
                       num_chunks, given.size(), list);
   for (size_t i = 0; i < given.size(); ++i)
     if (given[i] < 1)
       throw ConfigError("parallel.layers: every chunk needs at least 1 layer, chunk {} got {}: {}", i, given[i], list);
   const int sum = std::accumulate(given.begin(), given.end(), 0);
   if (sum != num_layers)
-    throw ConfigError("parallel.layers: {} = {} layers, and the model has {}", fmt::join(given, " + "), sum,
-                      num_layers);
+    throw ConfigError("parallel.layers: {}{} layers, and the model has {} (model.layers); make them add up to that",
+                      fmt::join(given, " + "), given.size() > 1 ? fmt::format(" = {}", sum) : "", num_layers);
 }
 
 // Gives `count` more things, one after the other, to whoever is the least expensive with one more.
@@ -33,7 +37,7 @@ void deal(int count, double cost_of_one, std::vector<double>& costs, std::vector
 
 std::vector<int> even_counts(int num_layers, const std::vector<int>& rank_of_chunk, const LayerCosts& costs) {
   const size_t num_chunks = rank_of_chunk.size();
-  const size_t num_ranks = static_cast<size_t>(*std::max_element(rank_of_chunk.begin(), rank_of_chunk.end())) + 1;
+  const auto num_ranks = static_cast<size_t>(count_stages(rank_of_chunk));
   std::vector<double> chunk_cost(num_chunks, costs.layer), rank_cost(num_ranks, 0);
   chunk_cost.front() += costs.embedding;
   chunk_cost.back() += costs.head;
@@ -63,11 +67,12 @@ std::vector<LayerRange> split_layers(int num_layers, const std::vector<int>& ran
                                      const std::vector<int>& given, const LayerCosts& costs) {
   const int num_chunks = static_cast<int>(rank_of_chunk.size());
   DF_ASSERT(num_chunks > 0 && costs.layer >= 0);
+  const int num_stages = count_stages(rank_of_chunk);
   if (num_chunks > num_layers)
     throw ConfigError(
-        "parallel.layers: {} chunks (pp x vp) for {} layers; every chunk needs at least one: lower "
-        "parallel.pp or parallel.vp",
-        num_chunks, num_layers);
+        "parallel: pp {} x vp {} = {} chunks, and the model has {} layers (model.layers); every chunk needs at least "
+        "one: lower parallel.pp or parallel.vp",
+        num_stages, num_chunks / num_stages, num_chunks, num_layers);
   if (!given.empty()) check_given(num_layers, num_chunks, given);
   const std::vector<int> counts = given.empty() ? even_counts(num_layers, rank_of_chunk, costs) : given;
   std::vector<LayerRange> ranges;

@@ -72,13 +72,15 @@ std::vector<AxisSize> fit_layout(std::vector<AxisSize> axes, int num_ranks) {
       rest = &a;
     } else {
       product *= a.size;
-      given.push_back(a);
+      if (a.size > 1) given.push_back(a);
     }
   }
   const std::vector<AxisSize> wanted = axes;
+  const std::string started = fmt::format("{} rank{} started", num_ranks, num_ranks == 1 ? " that was" : "s that were");
   if (rest) {
     if (num_ranks % product != 0)
-      throw ConfigError("parallel: {} does not divide the {} ranks that were started; {}", text_of(given), num_ranks,
+      throw ConfigError("parallel: {}{} does not divide the {}; start a multiple of {} ranks; {}", text_of(given),
+                        given.size() > 1 ? fmt::format(" = {}", product) : "", started, product,
                         nearest_layouts(wanted, num_ranks));
     rest->size = static_cast<int>(num_ranks / product);
   } else if (product != num_ranks) {

@@ -3,32 +3,41 @@
 #include "parallel/schedule_registry.h"
 
 namespace deepflow {
+namespace {
+
+constexpr int kMostRanks = 1 << 15;  // of an axis: products of all axes stay far below 2^63
+constexpr int kMostChunks = 64;
+
+}  // namespace
 
 void declare(OptionGroup& group, ParallelOptions& options) {
   group.add("dp", options.dp)
       .help("data-parallel ranks, which split each batch; 0: all ranks that the other axes leave")
       .unit("ranks")
-      .at_least(0);
+      .range(0, kMostRanks);
   group.add("tp", options.tp)
       .help("tensor-parallel ranks, which split heads, hidden features and the vocabulary")
       .unit("ranks")
       .source("Shoeybi et al. 2019, Megatron-LM, section 3")
-      .at_least(1);
+      .range(1, kMostRanks);
   group.add("sp", options.sp)
       .help("with tp: the rows of norms and of the residual stream are split over the same ranks")
       .source("Korthikanti et al. 2022, section 4.2");
   group.add("tp_overlap", options.tp_overlap)
       .help("with sp: products go chunk by chunk while the rows of the next are under way");
-  group.add("cp", options.cp).help("context-parallel ranks, which split every sequence").unit("ranks").at_least(1);
+  group.add("cp", options.cp)
+      .help("context-parallel ranks, which split every sequence")
+      .unit("ranks")
+      .range(1, kMostRanks);
   group.add("cp_method", options.cp_method)
       .values({{"ring", ContextMethod::kRing}, {"ulysses", ContextMethod::kUlysses}})
       .help("ring: keys and values go round; ulysses: all-to-all, each rank has some heads of whole sequences")
       .source("Liu et al. 2023, Ring Attention; Jacobs et al. 2023, DeepSpeed-Ulysses");
-  group.add("pp", options.pp).help("pipeline stages").unit("ranks").at_least(1);
+  group.add("pp", options.pp).help("pipeline stages").unit("ranks").range(1, kMostRanks);
   group.add("vp", options.vp)
       .help("model chunks of each pipeline stage; 0: as few as the schedule can do with")
       .source("Narayanan et al. 2021, section 2.2")
-      .at_least(0);
+      .range(0, kMostChunks);
   group.add("schedule", options.schedule)
       .help("order of the micro-batches in the pipeline; `deepflow schedule show` draws it")
       .one_of(schedule_names())

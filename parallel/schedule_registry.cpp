@@ -20,9 +20,18 @@ constexpr ScheduleKind kKinds[] = {
     {"dualpipev", "DeepSeek-AI 2025, DualPipeV", 2, 2, true, make_dualpipev},
 };
 
-std::string chunks_expected(const ScheduleKind& kind) {
-  if (kind.max_chunks == 0) return fmt::format("at least {}", kind.min_chunks);
-  return fmt::format("exactly {}", kind.min_chunks);
+bool takes(const ScheduleKind& kind, int chunks) {
+  return chunks >= kind.min_chunks && (kind.max_chunks == 0 || chunks <= kind.max_chunks);
+}
+
+[[noreturn]] void refuse_chunks(const ScheduleKind& kind, int chunks) {
+  std::vector<std::string> others;
+  for (const ScheduleKind& other : kKinds)
+    if (takes(other, chunks)) others.emplace_back(other.name);
+  throw ConfigError(
+      "parallel.vp: schedule {} cuts the model into {} {} chunk{} a rank, got {}; leave parallel.vp out{}", kind.name,
+      kind.max_chunks == 0 ? "at least" : "exactly", kind.min_chunks, kind.min_chunks == 1 ? "" : "s", chunks,
+      others.empty() ? "" : fmt::format(", or take parallel.schedule {}", fmt::join(others, " or ")));
 }
 
 }  // namespace
@@ -50,9 +59,7 @@ Schedule make_schedule(std::string_view name, int num_ranks, int chunks_per_rank
   if (num_micro_batches < 1)
     throw ConfigError("schedule {}: expected at least 1 micro-batch a step, got {}", name, num_micro_batches);
   const int chunks = chunks_per_rank == 0 ? kind.min_chunks : chunks_per_rank;
-  if (chunks < kind.min_chunks || (kind.max_chunks > 0 && chunks > kind.max_chunks))
-    throw ConfigError("parallel.vp: schedule {} cuts the model into {} chunk(s) per rank, got {}", name,
-                      chunks_expected(kind), chunks);
+  if (!takes(kind, chunks)) refuse_chunks(kind, chunks);
   return kind.make(num_ranks, chunks, num_micro_batches);
 }
 

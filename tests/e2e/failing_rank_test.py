@@ -13,9 +13,9 @@ LONG_RUN = ["train.steps=100000", "data.heldout=", "log.every=1"]
 
 
 class DyingRank(EndToEnd):
-    def start_long_run(self, ranks):
+    def start_long_run(self, ranks, *layout):
         """A job that has finished a few steps."""
-        job = Job(self.folder, ["train", "recipe.yaml", *LONG_RUN], ranks)
+        job = Job(self.folder, ["train", "recipe.yaml", *LONG_RUN, *layout], ranks)
         self.addCleanup(lambda: job.process.poll() is None and os.killpg(job.process.pid, signal.SIGKILL))
         metrics = self.folder / "run/metrics.jsonl"
         end = time.monotonic() + 60
@@ -30,17 +30,25 @@ class DyingRank(EndToEnd):
     def setUp(self):
         (self.folder / "run/metrics.jsonl").unlink(missing_ok=True)
 
+    def kill_one(self, which, ranks, *layout):
+        with self.subTest(rank=which, layout=layout):
+            self.setUp()
+            job = self.start_long_run(ranks, *layout)
+            by_rank = {rank_of(process): process for process in processes_of(self.folder)}
+            os.kill(by_rank[which], signal.SIGKILL)
+            job.wait(limit=20)
+            self.assertNotEqual(job.code, 0)
+            self.assertRegex(job.err, rf"(?i)rank {which} .*\n?.*signal 9 \(Killed\)")
+            self.assert_nothing_runs()
+
     def test_killed_in_the_middle_ends_the_job(self):
         for which in (0, 1):
-            with self.subTest(rank=which):
-                self.setUp()
-                job = self.start_long_run(2)
-                by_rank = {rank_of(process): process for process in processes_of(self.folder)}
-                os.kill(by_rank[which], signal.SIGKILL)
-                job.wait(limit=20)
-                self.assertNotEqual(job.code, 0)
-                self.assertRegex(job.err, rf"(?i)rank {which} .*\n?.*signal 9 \(Killed\)")
-                self.assert_nothing_runs()
+            self.kill_one(which, 2)
+
+    def test_killed_in_the_middle_of_a_pipeline_ends_the_job(self):
+        for which in (0, 3):
+            self.kill_one(which, 4, "parallel.pp=2", "parallel.tp=2", "train.micro_batch=1")
+        self.kill_one(1, 2, "parallel.zero=3", "train.micro_batch=1")
 
     def test_interrupted_job_ends(self):
         for ranks in (1, 2):

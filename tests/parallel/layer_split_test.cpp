@@ -60,15 +60,17 @@ TEST(LayerSplit, RangesFollowTheGivenList) {
 }
 
 TEST(LayerSplit, GivenListsThatDoNotFitAreRefused) {
-  EXPECT_EQ(error_of(14, {0, 1, 2, 3}, {3, 4, 4, 4}),
-            "parallel.layers: 3 + 4 + 4 + 4 = 15 layers, and the model has 14");
+  EXPECT_EQ(
+      error_of(14, {0, 1, 2, 3}, {3, 4, 4, 4}),
+      "parallel.layers: 3 + 4 + 4 + 4 = 15 layers, and the model has 14 (model.layers); make them add up to that");
   EXPECT_EQ(error_of(14, {0, 1, 2, 3}, {7, 7}),
-            "parallel.layers: expected one number for each of the 4 chunks (pp x vp), got 2: [7, 7]");
+            "parallel.layers: expected one number for each chunk of the pipeline, 4 (pp x vp), got 2: [7, 7]");
   EXPECT_EQ(error_of(4, {0, 1, 2}, {2, 0, 2}),
             "parallel.layers: every chunk needs at least 1 layer, chunk 1 got 0: [2, 0, 2]");
-  EXPECT_EQ(error_of(3, {0, 1, 2, 3}, {}),
-            "parallel.layers: 4 chunks (pp x vp) for 3 layers; every chunk needs at least one: lower parallel.pp or "
-            "parallel.vp");
+  EXPECT_EQ(
+      error_of(3, {0, 1, 2, 3}, {}),
+      "parallel: pp 4 x vp 1 = 4 chunks, and the model has 3 layers (model.layers); every chunk needs at least one: "
+      "lower parallel.pp or parallel.vp");
 }
 
 TEST(LayerSplit, EvenWithoutOtherCosts) {

@@ -43,5 +43,27 @@ TEST(MeshCommunicators, SumAlongEachAxis) {
   EXPECT_EQ(sum_integers(mesh.along("tp"), mine, "tp")[0], expected);
 }
 
+// Experts see the same ranks as another grid. Both put the pipeline outermost, so stages are the same groups in both.
+TEST(MeshCommunicators, OfTheFoldedExpertViewAgreeOnThePipeline) {
+  World& world = test_world();
+  const int two = world.size() % 2 == 0 ? 2 : 1, four = world.size() % 4 == 0 ? 2 : 1;
+  for (const int pp : {1, two}) {
+    Mesh dense(world.all(), fit_layout({{"pp", pp}, {"dp", 0}, {"cp", 1}, {"tp", pp == 1 ? two : four}}, world.size()));
+    Mesh folded(world.all(), fit_layout({{"pp", pp}, {"edp", 1}, {"ep", 0}, {"etp", 1}}, world.size()));
+    EXPECT_EQ(members(dense.along("pp")), members(folded.along("pp")));
+    EXPECT_EQ(dense.index("pp"), folded.index("pp"));
+    EXPECT_EQ(dense.along("pp").rank(), dense.index("pp"));
+    const std::vector<std::string> of_dense = {"dp", "cp", "tp"}, of_folded = {"edp", "ep", "etp"};
+    EXPECT_EQ(members(dense.along(of_dense)), members(folded.along(of_folded)));
+    for (int rank = 0; rank < world.size(); ++rank) {
+      EXPECT_EQ(dense.coord_of(rank).front().index, folded.coord_of(rank).front().index);
+      EXPECT_EQ(folded.rank_of(folded.coord_of(rank)), rank);
+    }
+    // A value summed over the stages in one view is the same in the other.
+    const std::vector<int64_t> mine = {int64_t{1} << world.rank()};
+    EXPECT_EQ(sum_integers(dense.along("pp"), mine, "dense"), sum_integers(folded.along("pp"), mine, "folded"));
+  }
+}
+
 }  // namespace
 }  // namespace deepflow

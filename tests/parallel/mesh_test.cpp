@@ -22,6 +22,12 @@ std::string refusal(std::vector<AxisSize> axes, int ranks) {
   return "";
 }
 
+std::string sizes(const std::vector<AxisSize>& axes) {
+  std::string text;
+  for (const AxisSize& a : axes) text += (text.empty() ? "" : ", ") + a.name + " " + std::to_string(a.size);
+  return text;
+}
+
 TEST(Layout, FillsInTheAxisThatIsLeftOpen) {
   const auto axes = fit_layout({{"pp", 2}, {"dp", 0}, {"tp", 4}}, 24);
   EXPECT_EQ(axes[1].size, 3);
@@ -32,7 +38,14 @@ TEST(Layout, RefusesWithArithmeticAndNearLayouts) {
             "parallel: dp 2 x tp 3 needs 6 ranks, 4 were started; layouts near it: dp 2 x tp 2; tp 4; dp 4");
   EXPECT_EQ(refusal({{"dp", 2}}, 1), "parallel: dp 2 needs 2 ranks, 1 was started; layouts near it: 1 rank");
   EXPECT_EQ(refusal({{"dp", 0}, {"tp", 3}}, 4),
-            "parallel: tp 3 does not divide the 4 ranks that were started; layouts near it: tp 4; dp 2 x tp 2; dp 4");
+            "parallel: tp 3 does not divide the 4 ranks that were started; start a multiple of 3 ranks; layouts near "
+            "it: tp 4; dp 2 x tp 2; dp 4");
+  EXPECT_EQ(refusal({{"pp", 2}, {"dp", 0}, {"cp", 1}, {"tp", 4}}, 12),
+            "parallel: pp 2 x tp 4 = 8 does not divide the 12 ranks that were started; start a multiple of 8 ranks; "
+            "layouts near it: pp 3 x tp 4; pp 2 x dp 2 x tp 3; dp 3 x tp 4");
+  EXPECT_EQ(refusal({{"dp", 0}, {"tp", 2}}, 1),
+            "parallel: tp 2 does not divide the 1 rank that was started; start a multiple of 2 ranks; layouts near it: "
+            "1 rank");
 }
 
 TEST(Mesh, CoordinatesAndRanksAreInverse) {
@@ -53,7 +66,19 @@ TEST(ParallelOptions, AreDeclared) {
   EXPECT_NE(group.find("dp"), nullptr);
   EXPECT_NE(group.find("zero"), nullptr);
   EXPECT_NE(group.find("comm_timeout"), nullptr);
-  EXPECT_EQ(layout_of(options, 8)[1].size, 8);
+  // Unless told otherwise all ranks are data parallel, and share the optimizer state.
+  EXPECT_EQ(options.zero, 1);
+  for (const char* key : {"tp", "sp", "tp_overlap", "cp", "cp_method", "pp", "vp", "schedule", "layers", "shard"})
+    EXPECT_NE(group.find(key), nullptr) << key;
+  EXPECT_EQ(sizes(layout_of(options, 8)), "pp 1, dr 1, ds 8, cp 1, tp 1");
+}
+
+TEST(ParallelOptions, SayWhichRanksAreNeighbours) {
+  ParallelOptions options;
+  options.pp = 2, options.cp = 2, options.tp = 2, options.shard = 2;
+  EXPECT_EQ(sizes(layout_of(options, 32)), "pp 2, dr 2, ds 2, cp 2, tp 2");
+  options.shard = 3;
+  EXPECT_THROW(layout_of(options, 32), ConfigError);
 }
 
 LaunchPlace place(const std::map<std::string, std::string>& environment) {

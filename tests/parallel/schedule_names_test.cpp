@@ -52,8 +52,10 @@ TEST(ScheduleRegistry, MisspeltNamesAreToldTheNearest) {
 }
 
 TEST(ScheduleRegistry, NumbersThatAScheduleCannotWorkWithAreRefused) {
-  EXPECT_EQ(error_of([] { make_schedule("zb_v", 4, 3, 8); }),
-            "parallel.vp: schedule zb_v cuts the model into exactly 2 chunk(s) per rank, got 3");
+  EXPECT_EQ(
+      error_of([] { make_schedule("zb_v", 4, 3, 8); }),
+      "parallel.vp: schedule zb_v cuts the model into exactly 2 chunks a rank, got 3; leave parallel.vp out, or take "
+      "parallel.schedule interleaved_1f1b");
   EXPECT_THAT(error_of([] { make_schedule("1f1b", 4, 2, 8); }), HasSubstr("parallel.vp"));
   EXPECT_THAT(error_of([] { make_schedule("1f1b", 4, 1, 0); }), HasSubstr("at least 1 micro-batch"));
   EXPECT_THAT(error_of([] { make_schedule("1f1b", 0, 1, 1); }), HasSubstr("parallel.pp"));
