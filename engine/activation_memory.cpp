@@ -12,6 +12,7 @@ constexpr int64_t kLogitRows = 512;  // of f32 logits that exist at once (kernel
 constexpr int64_t kAttentionBlock = 64, kHeadPaddedTo = 32;
 constexpr int64_t kTransposedColumns = 256;  // by oneDNN 2.6
 constexpr int64_t kPaddedTo = 64;            // rows of embedding and head
+constexpr int64_t kRingBuffers = 3;          // of one rank's rows (parallel/ops/row_ring.h)
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -27,6 +28,8 @@ struct Pieces {
   int64_t qkv, attended, lse;
   int64_t wide;       // in front of the activation: [M, 2F] or [M, F]
   int64_t activated;  // [M, F]
+  int64_t by_heads;   // output of attention as Ulysses computes it, [M, A]
+  int64_t summands;   // of the gradient to the rows, before they are summed
 
   explicit Pieces(const PassShape& s) {
     const ModelShape& m = s.model;
@@ -43,19 +46,36 @@ struct Pieces {
     lse = kF32 * rows * divided(m.heads, s.tp);
     activated = element * rows * ffn;
     wide = m.gated_mlp ? 2 * activated : activated;
+    by_heads = s.cp > 1 && s.cp_method == ContextMethod::kUlysses ? attended : 0;
+    summands = gathered > 0 && s.overlap ? kRingBuffers * normed : gathered;
   }
 
-  int64_t of_products() const { return 2 * (stream + statistics) + qkv + attended + lse + wide; }
+  int64_t of_products() const { return 2 * (stream + statistics) + qkv + attended + by_heads + lse + wide; }
 };
+
+// Rows that attention looks at in one go: those of a zig-zag span in a ring, otherwise of a whole sequence.
+int64_t attention_rows(const PassShape& s) {
+  return s.cp > 1 && s.cp_method == ContextMethod::kRing ? divided(s.sequence, 2 * s.cp) : s.sequence;
+}
 
 // Of attention's backward (kernels/cpu/attention_backward.cpp): every thread lays out one head's rows.
 int64_t attention_scratch(const PassShape& s) {
   const auto element = static_cast<int64_t>(size_of(s.compute));
   const int64_t head_dim = round_up(s.model.head_dim, kHeadPaddedTo);
-  const int64_t rows = round_up(divided(s.sequence, s.cp), kAttentionBlock);
+  const int64_t rows = round_up(attention_rows(s), kAttentionBlock);
   const int64_t key_rows = s.model.kv_heads == s.model.heads ? kAttentionBlock : rows;
   const int64_t block = kAttentionBlock * (head_dim * 4 * element + kAttentionBlock * (3 * element + 2 * kF32));
   return s.threads * (rows * (head_dim * (kF32 + 4 * element) + 3 * kF32) + key_rows * head_dim * 2 * kF32 + block);
+}
+
+// What the messages of attention's backward take beside what it reads: gradients in f32 and travelling keys and values
+// of the ring, or copies on the way between rows and heads.
+int64_t attention_messages(const PassShape& s, const Pieces& p) {
+  if (s.cp == 1) return 0;
+  if (s.cp_method == ContextMethod::kUlysses) return 3 * p.attended;
+  const auto element = static_cast<int64_t>(size_of(s.compute));
+  const int64_t keys = (p.qkv - p.attended) / element;  // and values: elements
+  return kF32 * (p.qkv / element) + 2 * element * keys + kF32 * keys * (s.cp > 2 ? 3 : 2);
 }
 
 // Elements of this rank's matrices.
@@ -85,6 +105,7 @@ class Walk {
         m_(s),
         packs_operands_(s.compute != DType::kF32),
         scratch_(attention_scratch(s)),
+        messages_(attention_messages(s, p_)),
         total_gradients_(gradient_elements(s)) {}
 
   void hold(int64_t bytes) { peak_ = std::max(peak_, now_ += bytes); }
@@ -96,12 +117,14 @@ class Walk {
     const int64_t rows = divided(s_.rows, s_.cp), vocabulary = m_.table / s_.model.width;
     const int64_t logit_rows = packs_operands_ ? rows : std::min(rows, kLogitRows);
     const int64_t logits = logit_rows * vocabulary * static_cast<int64_t>(size_of(s_.compute));
-    hold(p_.stream + p_.statistics + p_.normed);
-    hold(logits + p_.normed);  // and their gradient to the norm's output
-    weight_gradient(m_.table, p_.normed, logits, 0);
-    drop(logits + p_.normed);
-    hold(p_.stream);
-    drop(p_.stream + p_.statistics);
+    const int64_t norm = p_.stream + p_.statistics;
+    hold((s_.in_flight - 1) * (norm + whole() + (packs_operands_ ? logits : 0)));
+    hold(norm + whole());
+    hold(logits + whole());  // and their gradient to the norm's output
+    weight_gradient(m_.table, whole(), logits, 0);
+    drop(logits + 2 * whole());
+    hold(p_.normed + p_.stream);
+    drop(norm);
   }
 
   // is_first: the residual stream that enters is what an embedding made, and there is no delta to add.
@@ -130,14 +153,36 @@ class Walk {
 
   int64_t whole() const { return std::max(p_.normed, p_.gathered); }
 
+  // Of attention itself, whose output's gradient is there; leaves that of its input in the input's place.
+  void attend() {
+    if (p_.by_heads > 0) {
+      hold(messages_);
+      drop(messages_ + p_.by_heads);  // the output by rows
+      hold(scratch_);
+      drop(scratch_);
+      hold(2 * p_.qkv);
+      drop(2 * p_.qkv);
+    } else {
+      hold(messages_ + scratch_);
+      drop(messages_ + scratch_);
+    }
+  }
+
+  // Gradient to the input of a product with cut outputs: rows are gathered again, or their sums are on their way.
+  void column_input_gradient() {
+    hold(p_.normed + p_.gathered);
+    hold(p_.summands);
+    drop(p_.summands);
+  }
+
   // Begins and ends with the gradients of the residual stream and of a delta.
   void mlp(bool again) {
     hold(p_.activated + p_.gathered);  // gradient of the activation's output
     weight_gradient(m_.down, p_.activated, whole(), again ? p_.activated : 0);
     drop(p_.delta + p_.gathered + (again ? 0 : p_.activated));
     drop(p_.activated);  // the gradient of its input takes the input's place, or for GELU this one's
-    hold(p_.normed + p_.gathered);
-    weight_gradient(m_.wide, whole(), p_.wide, (again ? p_.normed : 0) + p_.gathered);
+    column_input_gradient();
+    weight_gradient(m_.wide, whole(), p_.wide, again && !is_dealt() ? p_.normed : 0);
     drop(p_.wide + p_.gathered + (again ? 0 : p_.normed));
     drop(p_.stream + p_.statistics);
   }
@@ -146,50 +191,57 @@ class Walk {
     hold(p_.attended + p_.gathered);
     weight_gradient(m_.out, p_.attended, whole(), 0);
     drop(p_.delta + p_.gathered);
-    hold(scratch_);
-    drop(scratch_ + 2 * p_.attended + p_.lse);  // the gradient takes the place of qkv
-    hold(p_.normed + p_.gathered);
-    weight_gradient(m_.qkv, whole(), p_.qkv, (again ? p_.normed : 0) + p_.gathered);
+    attend();
+    drop(2 * p_.attended + p_.lse);  // the gradient takes the place of qkv
+    column_input_gradient();
+    weight_gradient(m_.qkv, whole(), p_.qkv, again && !is_dealt() ? p_.normed : 0);
     drop(p_.qkv + p_.gathered + (again ? 0 : p_.normed));
     drop(p_.stream + p_.statistics);
   }
 
   // Forward again, then all input gradients, then all weight gradients (core/recompute.cpp). Input and output of the
-  // block are held until the input gradients are there.
+  // block are held until the input gradients are there; gathered rows until their weight gradient.
   void replay(bool is_first) {
+    const int64_t dealt = is_dealt() ? p_.normed : 0;  // gives way to gathered rows
     hold(kept_bytes(s_, Recompute::kNone) + p_.delta - (is_first ? p_.stream : 0));
     hold(p_.activated + p_.gathered);
-    drop(p_.activated + p_.gathered);
-    hold(p_.normed + p_.gathered);
-    drop(p_.statistics + p_.gathered);
-    hold(p_.attended + scratch_);
-    drop(p_.attended + scratch_ + p_.lse);
-    hold(p_.normed);
+    drop(p_.activated);
+    column_input_gradient();
+    drop(p_.statistics + dealt);
+    hold(p_.attended + p_.gathered);
+    attend();
+    drop(p_.attended + p_.lse);
+    column_input_gradient();
+    drop(dealt);
     drop(2 * p_.stream + p_.statistics + p_.delta);
     drop(is_first ? 0 : p_.stream + p_.delta);
-    weight_gradient(m_.down, p_.activated, whole(), p_.gathered);
-    drop(p_.activated + p_.delta);
-    weight_gradient(m_.wide, whole(), p_.wide, p_.gathered);
-    drop(p_.wide + p_.normed);
-    weight_gradient(m_.out, p_.attended, whole(), p_.gathered);
-    drop(p_.attended + p_.normed);
-    weight_gradient(m_.qkv, whole(), p_.qkv, p_.gathered);
-    drop(p_.qkv + p_.normed);
+    weight_gradient(m_.down, p_.activated, whole(), 0);
+    drop(p_.activated + p_.delta + p_.gathered);
+    weight_gradient(m_.wide, whole(), p_.wide, 0);
+    drop(p_.wide + whole());
+    weight_gradient(m_.out, p_.attended, whole(), 0);
+    drop(p_.attended + p_.normed + p_.gathered);
+    weight_gradient(m_.qkv, whole(), p_.qkv, 0);
+    drop(p_.qkv + whole());
   }
 
+  bool is_dealt() const { return p_.gathered > 0; }
+
   void gradient(int64_t elements) {
-    if (s_.gradients == GradientMemory::kStays) return;
     contributed_ += elements;
     const int64_t held = std::min(total_gradients_, round_up(contributed_, s_.bucket_elements));
-    hold(kF32 * (held - held_gradients_));
-    held_gradients_ = held;
+    const bool grows = s_.gradients == GradientMemory::kGrows;
+    int64_t bytes = grows ? divided(kF32 * held, s_.gradient_shards) : 0;
+    if (s_.gradient_shards > 1) bytes += std::min(s_.travelling_bytes, kF32 * held);
+    hold(bytes - held_gradients_);
+    held_gradients_ = bytes;
   }
 
   const PassShape& s_;
   const Pieces p_;
   const Matrices m_;
   const bool packs_operands_;
-  const int64_t scratch_;
+  const int64_t scratch_, messages_;
   const int64_t total_gradients_;
   int64_t now_ = 0, peak_ = 0, contributed_ = 0, held_gradients_ = 0;
 };
@@ -215,8 +267,10 @@ int64_t peak_activation_bytes(const PassShape& shape, const std::vector<Recomput
   const Pieces p(shape);
   Walk walk(shape);
   for (const Recompute policy : policies) walk.hold(shape.in_flight * kept_bytes(shape, policy));
-  const bool begins = shape.has_embedding && shape.layers > 0;
+  const bool begins = shape.layers > 0;  // its first block adds no delta
   if (begins && policies.front() == Recompute::kFull) walk.drop(shape.in_flight * p.delta);
+  // The rows that enter and the gradients that leave, or the other way round, of another micro-batch.
+  walk.hold(p.stream * ((shape.has_embedding ? 0 : 2) + (shape.has_head ? 0 : 2)));
   if (shape.has_head)
     walk.head();
   else

@@ -4,12 +4,12 @@
 #include "engine/micro_batch_size.h"
 
 #include <algorithm>
+#include <exception>
 #include <limits>
 
 namespace deepflow {
 namespace {
 
-constexpr int64_t kMaster = 4, kMoments = 8, kGradient = 4;
 constexpr double kGigabyte = 1e9;
 
 std::string gigabytes(int64_t bytes) {
@@ -38,14 +38,18 @@ std::vector<Recompute> first_of(int64_t layers, int64_t changed, Recompute first
 
 int64_t MemoryPlan::count(Recompute policy) const { return std::count(policies.begin(), policies.end(), policy); }
 
-int64_t state_bytes(const StateShape& s) {
-  const auto share = [&](int level) {
-    const int ranks = s.zero >= level ? s.shards : 1;
-    return (s.elements + ranks - 1) / ranks;
-  };
-  const auto form = static_cast<int64_t>(size_of(s.compute)) * (s.forms == FormsKept::kAll ? 2 : 1);
-  const int64_t gradients = s.gradients == GradientMemory::kStays ? kGradient * share(2) : 0;
-  return kMoments * share(1) + (kMaster + form) * share(3) + gradients;
+std::string MemoryPlan::describe() const {
+  const auto blocks = static_cast<int64_t>(policies.size());
+  const int64_t full = count(Recompute::kFull), selective = count(Recompute::kSelective);
+  std::string what;
+  if (full > 0) what = fmt::format("{} of {} blocks full", full, blocks);
+  if (selective > 0)
+    what += what.empty() ? fmt::format("{} of {} blocks selective", selective, blocks)
+                         : fmt::format(", {} selective", selective);
+  if (what.empty()) what = "nothing recomputed";
+  const bool open = budget == std::numeric_limits<int64_t>::max();
+  return fmt::format("{}, {:.2f} GB{}", what, gigabytes(total()),
+                     open ? "" : fmt::format(" of {:.2f} GB", gigabytes(budget)));
 }
 
 MemoryPlan plan_memory(const PassShape& shape, int64_t state, int64_t budget) {
@@ -73,9 +77,10 @@ std::vector<Recompute> strictest(Communicator& comm, const std::vector<Recompute
   return agreed;
 }
 
-MemoryPlan plan_training(const TrainingMemory& run, const RankLayout& layout, int64_t share) {
+PassShape pass_shape(const TrainingMemory& run, const RankLayout& layout) {
   const int64_t micro_batch =
       choose_micro_batch(run.train, layout.data_ranks, run.sequence, layout.model.vocabulary, layout.num_stages);
+  const int64_t passes = run.train.global_batch / layout.data_ranks / micro_batch;
   PassShape pass;
   pass.model = layout.model;
   for (const LayerRange& chunk : layout.chunks) pass.layers += chunk.end - chunk.begin;
@@ -84,29 +89,65 @@ MemoryPlan plan_training(const TrainingMemory& run, const RankLayout& layout, in
   pass.compute = layout.compute;
   pass.tp = layout.tp;
   pass.cp = layout.cp;
+  pass.cp_method = layout.cp_method;
   pass.sequence_parallel = layout.sequence_parallel;
+  pass.overlap = layout.overlap;
   pass.threads = layout.threads;
   pass.sequence = run.sequence;
   pass.rows = micro_batch * run.sequence;
-  pass.in_flight = static_cast<int>(layout.in_flight);
+  pass.in_flight = layout.in_flight(static_cast<int>(passes));
   pass.bucket_elements = run.train.bucket_elements;
-  pass.gradients =
-      micro_batch * layout.data_ranks < run.train.global_batch ? GradientMemory::kStays : GradientMemory::kGrows;
+  pass.gradients = passes > 1 ? GradientMemory::kStays : GradientMemory::kGrows;
+  const StateShape state = state_shape(run, layout);
+  if (layout.zero >= 2) pass.gradient_shards = layout.shards;
+  pass.travelling_bytes = state.travelling_bytes;
+  return pass;
+}
+
+StateShape state_shape(const TrainingMemory& run, const RankLayout& layout) {
+  const int64_t micro_batch =
+      choose_micro_batch(run.train, layout.data_ranks, run.sequence, layout.model.vocabulary, layout.num_stages);
   StateShape state;
-  for (const Pack& pack : layout.registry.packs())
-    if (pack.local) state.elements += pack.num_elements();
   state.zero = layout.zero;
   state.shards = layout.shards;
+  if (!run.train.offload_optimizer.empty()) state.moments = 0;
   state.compute = layout.compute;
   state.forms = layout.forms;
-  state.gradients = pass.gradients;
+  state.gradients =
+      micro_batch * layout.data_ranks < run.train.global_batch ? GradientMemory::kStays : GradientMemory::kGrows;
+  count_parameters(state, layout.registry, layout.domains, run.train.bucket_elements);
+  return state;
+}
+
+MemoryPlan plan_training(const TrainingMemory& run, const RankLayout& layout, int64_t share) {
   int64_t budget = share > 0 ? share / 3 * 2 : std::numeric_limits<int64_t>::max();
   if (run.train.memory_budget) budget = static_cast<int64_t>(*run.train.memory_budget * kGigabyte);
-  MemoryPlan plan = plan_memory(pass, state_bytes(state), budget);
+  return plan_memory(pass_shape(run, layout), state_in_step(state_shape(run, layout)), budget);
+}
+
+MemoryPlan agree(Communicator& comm, const TrainingMemory& run, const RankLayout& layout, int64_t share) {
+  MemoryPlan plan;
+  std::exception_ptr too_big;
+  try {
+    plan = plan_training(run, layout, share);
+  } catch (const ConfigError&) {
+    too_big = std::current_exception();
+  }
+  const double failed = too_big ? 1 : 0;
+  const double any = max_doubles(comm, std::span(&failed, 1), "recomputation fits").front();
+  if (too_big) std::rethrow_exception(too_big);
+  if (any > 0)
+    throw ConfigError("model.recompute auto: nothing fits the budget of another rank; it says what it needs");
+
   std::vector<Recompute> of_model(static_cast<size_t>(layout.model.layers), Recompute::kNone);
   auto next = plan.policies.begin();
   for (const LayerRange& chunk : layout.chunks)
     for (int layer = chunk.begin; layer < chunk.end; ++layer) of_model[static_cast<size_t>(layer)] = *next++;
+  of_model = strictest(comm, of_model);
+  std::vector<Recompute> mine;
+  for (const LayerRange& chunk : layout.chunks)
+    mine.insert(mine.end(), of_model.begin() + chunk.begin, of_model.begin() + chunk.end);
+  plan.activations = peak_activation_bytes(pass_shape(run, layout), mine);
   plan.policies = std::move(of_model);
   return plan;
 }

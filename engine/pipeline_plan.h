@@ -11,8 +11,8 @@ namespace deepflow {
 Schedule plan_pipeline(const ParallelOptions& options, int num_micro_batches);
 // Which stage has each chunk: the same for any number of micro-batches.
 std::vector<int> chunk_stages(const ParallelOptions& options);
-// Micro-batches whose activations a stage holds at once, in all its chunks together, when there are many of them.
-int passes_in_flight(const ParallelOptions& options, int stage);
+// Micro-batches, of so many, whose activations a stage holds at once, in all its chunks together.
+int passes_in_flight(const ParallelOptions& options, int stage, int num_micro_batches);
 // Forward passes alone (evaluation), lowered.
 Schedule plan_forward(const std::vector<int>& rank_of_chunk, int num_stages, int num_micro_batches);
 

@@ -44,21 +44,24 @@ Session::Session(const ModelOptions& model, const SessionOptions& options, std::
       tp_{&mesh_.along("tp"), parallel.sp, parallel.tp_overlap},
       cp_{&mesh_.along("cp"), parallel.cp_method},
       links_(std::make_unique<PipelineLinks>(mesh_.along("pp"), chunk_stages(parallel))),
+      parallel_(parallel),
       precision_(precision_from_name(options.precision)),
       runtime_(runtime_options(options)),
       stream_(make_cpu_stream()) {
   model_ = model.config().build(runtime_, registry_, model.recompute);
-  split_model(parallel, sequence);
+  split_model(sequence);
   registry_.freeze(mesh_.coord(), links_->own_chunks());
   const int64_t share = memory_share(read_host(), runtime_.pool().size());
-  const FormsKept kept = choose_forms(options.weight_forms, registry_, precision_.compute, share);
-  if (model.recompute == Recompute::kAuto && options.training)
-    plan_recomputation(*options.training, parallel, kept, share);
+  forms_kept_ = choose_forms(options.weight_forms, registry_, precision_.compute, share);
   domains_ = std::make_unique<GradientDomains>(mesh_, registry_, links_->rank_of_chunk());
+  if (model.recompute == Recompute::kAuto && options.training) {
+    memory_plan_ = agree(mesh_.world(), *options.training, layout(), share);
+    model_->set_recompute(memory_plan_->policies);
+  }
   ResidentStoreOptions store;
   store.compute = precision_.compute;
   store.bucket_elements = options.bucket_elements;
-  store.forms_kept = kept;
+  store.forms_kept = forms_kept_;
   store.zero = parallel.zero;
   store.unit = options.unit;
   store.domains = domains_.get();
@@ -67,28 +70,30 @@ Session::Session(const ModelOptions& model, const SessionOptions& options, std::
 
 Session::~Session() = default;
 
-void Session::plan_recomputation(const TrainingMemory& training, const ParallelOptions& parallel, FormsKept forms,
-                                 int64_t share) {
-  RankLayout layout{model_->shape(), registry_};
+RankLayout Session::layout() {
+  RankLayout layout{model_->shape(), registry_, {}};
   for (const int chunk : links_->own_chunks()) layout.chunks.push_back(model_->chunks()[static_cast<size_t>(chunk)]);
+  layout.domains = domains_.get();
   layout.tp = tp_.size();
   layout.cp = cp_.size();
+  layout.cp_method = cp_.method;
   layout.sequence_parallel = is_split(&tp_) && tp_.sequence;
+  layout.overlap = tp_.overlap;
   layout.data_ranks = mesh_.along(kDataAxes).size();
   layout.num_stages = links_->num_stages();
-  layout.zero = parallel.zero;
+  layout.zero = parallel_.zero;
   layout.shards = mesh_.along(kShardAxes).size();
-  layout.in_flight = passes_in_flight(parallel, links_->stage());
+  layout.in_flight = [this](int passes) { return passes_in_flight(parallel_, links_->stage(), passes); };
   layout.compute = precision_.compute;
-  layout.forms = forms;
+  layout.forms = forms_kept_;
   layout.threads = runtime_.pool().size();
-  model_->set_recompute(strictest(mesh_.world(), plan_training(training, layout, share).policies));
+  return layout;
 }
 
-void Session::split_model(const ParallelOptions& parallel, int64_t sequence) {
+void Session::split_model(int64_t sequence) {
   ModelLayout layout{&tp_, &cp_, {}};
   check_layout(model_->shape(), layout, sequence);
-  layout.chunks = split_layers(static_cast<int>(model_->shape().layers), links_->rank_of_chunk(), parallel.layers,
+  layout.chunks = split_layers(static_cast<int>(model_->shape().layers), links_->rank_of_chunk(), parallel_.layers,
                                layer_costs(model_->shape(), sequence));
   model_->parallelize(registry_, layout);
   rows_.tp = &tp_;

@@ -50,6 +50,9 @@ class Session {
   CausalModel& model() { return *model_; }
   ResidentStore& store() { return *store_; }
   ParameterRegistry& registry() { return registry_; }
+  // With model.recompute auto, what was chosen; the policies of all layers.
+  const std::optional<MemoryPlan>& memory_plan() const { return memory_plan_; }
+  RankLayout layout();  // what memory follows from
   Machine machine() {
     return {runtime_, *stream_, *model_, *store_, mesh_, *links_, *domains_, rows_, precision_.products};
   }
@@ -58,15 +61,14 @@ class Session {
   struct LoneMesh;
   Session(const ModelOptions& model, const SessionOptions& options, std::unique_ptr<LoneMesh> lone, Mesh* mesh,
           const ParallelOptions& parallel, int64_t sequence);
-  void split_model(const ParallelOptions& parallel, int64_t sequence);
-  void plan_recomputation(const TrainingMemory& training, const ParallelOptions& parallel, FormsKept forms,
-                          int64_t share);
+  void split_model(int64_t sequence);
 
   std::unique_ptr<LoneMesh> lone_;  // where no mesh was given
   Mesh& mesh_;
   TensorParallel tp_;
   ContextParallel cp_;
   std::unique_ptr<PipelineLinks> links_;
+  const ParallelOptions parallel_;
   RowPlacement rows_;
   Precision precision_;
   Runtime runtime_;
@@ -75,6 +77,8 @@ class Session {
   std::unique_ptr<CausalModel> model_;
   std::unique_ptr<GradientDomains> domains_;
   std::unique_ptr<ResidentStore> store_;
+  FormsKept forms_kept_ = FormsKept::kAll;
+  std::optional<MemoryPlan> memory_plan_;
 };
 
 }  // namespace deepflow

@@ -181,6 +181,7 @@ class Run {
                            options_.train.global_batch, options_.data.sequence,
                            options_.train.global_batch * options_.data.sequence, passes, passes > 1 ? "es" : "",
                            trainer_->micro_batch()));
+    if (s.memory_plan()) report.say(fmt::format("memory   plan: {}", s.memory_plan()->describe()));
   }
 
   void conclude(RunReport& report, const TrainingResult& result) {

@@ -22,6 +22,11 @@ class KeptInput {
   DType dtype() const { return dtype_; }
   // The input, bit for bit; made anew by each call where there is a recipe.
   Tensor get(Runtime& runtime) const { return recipe_ ? recipe_->make(runtime) : value_; }
+  // When the weight gradient reads something else: only the extents stay.
+  void drop() {
+    value_ = {};
+    recipe_ = nullptr;
+  }
 
  private:
   Shape shape_;

@@ -1,4 +1,5 @@
 #include "core/error.h"
+#include "kernels/ops/kept_input.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/linear_products.h"
 #include "parallel/ops/row_exchange.h"
@@ -14,7 +15,7 @@ namespace {
 class ColumnLinearNode final : public Node {
  public:
   ColumnLinearNode(const ForwardContext& context, const Var& x, Pack& weight, Pack* bias, const TensorParallel& tp)
-      : x_(x.value),
+      : x_(x),
         weight_(weight),
         bias_(bias),
         tp_(tp),
@@ -39,7 +40,7 @@ class ColumnLinearNode final : public Node {
   void backward_weight(BackwardContext& context) override {
     if (gathering_) gathering_->finish();
     gathering_.reset();
-    add_weight_gradient(context, weight_, dy_, x_);
+    add_weight_gradient(context, weight_, dy_, tp_.sequence ? all_x_ : x_.get(context.runtime));
     if (bias_) add_bias_gradient(context, *bias_, dy_);
   }
 
@@ -58,7 +59,8 @@ class ColumnLinearNode final : public Node {
   }
 
   Grad dealt_rows_at_once(BackwardContext& context) {
-    x_ = begin_gather(context.runtime, tp_, deal_, x_, weight_.name + ", rows of x again").wait(context.stream);
+    all_x_ = begin_gather(context.runtime, tp_, deal_, x_.get(context.runtime), again()).wait(context.stream);
+    x_.drop();
     if (!wants_input_grad_) return {};
     const ArrivingRows dx =
         begin_reduce_scatter(context.runtime, tp_, deal_, summand(context), weight_.name + ", sum of dx");
@@ -68,10 +70,9 @@ class ColumnLinearNode final : public Node {
   Grad dealt_rows_in_rings(BackwardContext& context) {
     Runtime& runtime = context.runtime;
     Tensor dx = Tensor::empty(runtime.memory(), {x_.rows(), x_.cols()}, x_.dtype());
-    const Tensor all = Tensor::empty(runtime.memory(), {deal_.total, x_.cols()}, x_.dtype());
-    gathering_.emplace(runtime, context.stream, tp_, deal_, contiguous_rows(runtime, x_), all,
-                       weight_.name + ", rows of x again");
-    x_ = all;
+    all_x_ = Tensor::empty(runtime.memory(), {deal_.total, x_.cols()}, x_.dtype());
+    gathering_.emplace(runtime, context.stream, tp_, deal_, contiguous_rows(runtime, x_.get(runtime)), all_x_, again());
+    x_.drop();
     ReduceRing sums(runtime, context.stream, tp_, deal_, dx, weight_.name + ", sum of dx");
     const InputGradProduct multiply(context, weight_, products_);
     const int last = sums.num_steps() - 1;
@@ -83,7 +84,10 @@ class ColumnLinearNode final : public Node {
     return {dx, sums.last_addition()};
   }
 
-  Tensor x_, dy_;
+  std::string again() const { return weight_.name + ", rows of x again"; }
+
+  KeptInput x_;
+  Tensor all_x_, dy_;  // all_x: with sequence, once gathered
   Pack& weight_;
   Pack* bias_;
   TensorParallel tp_;

@@ -1,4 +1,5 @@
 #include "core/error.h"
+#include "kernels/ops/kept_input.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/linear_products.h"
 #include "parallel/ops/row_exchange.h"
@@ -13,7 +14,7 @@ namespace {
 class RowLinearNode final : public Node {
  public:
   RowLinearNode(const ForwardContext& context, const Var& x, Pack& weight, Pack* bias, const TensorParallel& tp)
-      : x_(x.value),
+      : x_(x),
         weight_(weight),
         bias_(bias),
         tp_(tp),
@@ -38,7 +39,7 @@ class RowLinearNode final : public Node {
   }
 
   void backward_weight(BackwardContext& context) override {
-    add_weight_gradient(context, weight_, dy_, x_);
+    add_weight_gradient(context, weight_, dy_, x_.get(context.runtime));
     if (bias_) add_bias_gradient(context, *bias_, own_dy_);
   }
 
@@ -57,7 +58,8 @@ class RowLinearNode final : public Node {
     }
   }
 
-  Tensor x_, dy_, own_dy_;  // dy: all rows
+  KeptInput x_;
+  Tensor dy_, own_dy_;  // dy: all rows
   Pack& weight_;
   Pack* bias_;
   TensorParallel tp_;

@@ -22,6 +22,8 @@ namespace deepflow {
 //     column, sequence            M d (n - 1) / n   + 2 M d (n - 1) / n   (x; x again, and dx)
 //     row,    replicated rows     2 M d (n - 1) / n + 0                   (all-reduce of y)
 //     row,    sequence            M d (n - 1) / n   + M d (n - 1) / n     (y; dy)
+// Backward keeps x as kernels/ops/kept_input.h says: where x has a recipe, that, and makes x again.
+//
 // An all-reduce of up to 256 KiB / n goes whole to every other rank instead: M d (n - 1), in one exchange.
 
 // The pack holds this rank's rows of W, the bias its part: y [M, out_local].
