@@ -48,8 +48,7 @@ std::string MemoryPlan::describe() const {
                          : fmt::format(", {} selective", selective);
   if (what.empty()) what = "nothing recomputed";
   const bool open = budget == std::numeric_limits<int64_t>::max();
-  return fmt::format("{}, {:.2f} GB{}", what, gigabytes(total()),
-                     open ? "" : fmt::format(" of {:.2f} GB", gigabytes(budget)));
+  return fmt::format("{}, {}{}", what, gigabytes(total()), open ? "" : fmt::format(" of {}", gigabytes(budget)));
 }
 
 MemoryPlan plan_memory(const PassShape& shape, int64_t state, int64_t budget) {
