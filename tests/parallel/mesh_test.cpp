@@ -42,7 +42,7 @@ TEST(Layout, RefusesWithArithmeticAndNearLayouts) {
             "it: tp 4; dp 2 x tp 2; dp 4");
   EXPECT_EQ(refusal({{"pp", 2}, {"dp", 0}, {"cp", 1}, {"tp", 4}}, 12),
             "parallel: pp 2 x tp 4 = 8 does not divide the 12 ranks that were started; start a multiple of 8 ranks; "
-            "layouts near it: pp 3 x tp 4; pp 2 x dp 2 x tp 3; dp 3 x tp 4");
+            "layouts near it: pp 2 x dp 2 x tp 3; pp 2 x tp 6; pp 3 x tp 4");
   EXPECT_EQ(refusal({{"dp", 0}, {"tp", 2}}, 1),
             "parallel: tp 2 does not divide the 1 rank that was started; start a multiple of 2 ranks; layouts near it: "
             "1 rank");
