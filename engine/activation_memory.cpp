@@ -246,6 +246,26 @@ class Walk {
   int64_t now_ = 0, peak_ = 0, contributed_ = 0, held_gradients_ = 0;
 };
 
+// Until one backward is done.
+int64_t peak_of_backward(const PassShape& shape, const std::vector<Recompute>& policies) {
+  const Pieces p(shape);
+  Walk walk(shape);
+  for (const Recompute policy : policies) walk.hold(shape.in_flight * kept_bytes(shape, policy));
+  const bool begins = shape.layers > 0;  // its first block adds no delta
+  if (begins && policies.front() == Recompute::kFull) walk.drop(shape.in_flight * p.delta);
+  // Messages under way between the passes: rows that enter and gradients that leave, or only gradients that enter.
+  const int64_t messages = !shape.has_embedding ? 2 : !shape.has_head ? 1 : 0;
+  if (shape.gradients == GradientMemory::kStays) walk.hold(messages * p.stream);
+  if (shape.has_head)
+    walk.head();
+  else
+    walk.hold(p.stream + p.delta);
+  for (auto policy = policies.rbegin(); policy != policies.rend(); ++policy)
+    walk.block(*policy, begins && policy + 1 == policies.rend());
+  if (shape.has_embedding) walk.embedding();
+  return walk.peak();
+}
+
 }  // namespace
 
 int64_t kept_bytes(const PassShape& shape, Recompute policy) {
@@ -264,21 +284,13 @@ int64_t gradient_elements(const PassShape& shape) {
 int64_t peak_activation_bytes(const PassShape& shape, const std::vector<Recompute>& policies) {
   DF_ASSERT(static_cast<int64_t>(policies.size()) == shape.layers, "{} policies for {} layers", policies.size(),
             shape.layers);
-  const Pieces p(shape);
-  Walk walk(shape);
-  for (const Recompute policy : policies) walk.hold(shape.in_flight * kept_bytes(shape, policy));
-  const bool begins = shape.layers > 0;  // its first block adds no delta
-  if (begins && policies.front() == Recompute::kFull) walk.drop(shape.in_flight * p.delta);
-  // The rows that enter and the gradients that leave, or the other way round, of another micro-batch.
-  walk.hold(p.stream * ((shape.has_embedding ? 0 : 2) + (shape.has_head ? 0 : 2)));
-  if (shape.has_head)
-    walk.head();
-  else
-    walk.hold(p.stream + p.delta);
-  for (auto policy = policies.rbegin(); policy != policies.rend(); ++policy)
-    walk.block(*policy, begins && policy + 1 == policies.rend());
-  if (shape.has_embedding) walk.embedding();
-  return walk.peak();
+  const int64_t first = peak_of_backward(shape, policies);
+  if (shape.gradients == GradientMemory::kStays || shape.in_flight == 1) return first;
+  PassShape second = shape;  // one micro-batch less, but gradients
+  second.gradients = GradientMemory::kStays;
+  --second.in_flight;
+  const int64_t gradients = divided(kF32 * gradient_elements(shape), shape.gradient_shards);
+  return std::max(first, gradients + peak_of_backward(second, policies));
 }
 
 }  // namespace deepflow

@@ -11,8 +11,8 @@ namespace deepflow {
 
 // When gradients hold memory (docs/memory.md).
 enum class GradientMemory : uint8_t {
-  kGrows,  // one micro-batch a step: it grows while backward frees activations
-  kStays,  // several: it is there throughout
+  kGrows,  // no micro-batch begins behind the first backward: it grows while backward frees activations
+  kStays,  // otherwise: it is there when the activations are most
 };
 
 // What the activations of a rank follow from.

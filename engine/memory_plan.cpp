@@ -24,6 +24,20 @@ std::vector<Recompute> first_of(int64_t layers, int64_t changed, Recompute first
   return policies;
 }
 
+struct Passes {
+  int64_t micro_batch;
+  int count, in_flight;
+  // Those in flight may be all there are: then the first backward has all activations and no gradients yet.
+  GradientMemory gradients;
+
+  Passes(const TrainingMemory& run, const RankLayout& layout)
+      : micro_batch(
+            choose_micro_batch(run.train, layout.data_ranks, run.sequence, layout.model.vocabulary, layout.num_stages)),
+        count(static_cast<int>(run.train.global_batch / layout.data_ranks / micro_batch)),
+        in_flight(layout.in_flight(count)),
+        gradients(count > in_flight ? GradientMemory::kStays : GradientMemory::kGrows) {}
+};
+
 [[noreturn]] void report_too_big(const MemoryPlan& least, const PassShape& shape) {
   throw ConfigError(
       "model.recompute auto: even with every block recomputed a rank needs {}, and its budget is {} "
@@ -77,9 +91,7 @@ std::vector<Recompute> strictest(Communicator& comm, const std::vector<Recompute
 }
 
 PassShape pass_shape(const TrainingMemory& run, const RankLayout& layout) {
-  const int64_t micro_batch =
-      choose_micro_batch(run.train, layout.data_ranks, run.sequence, layout.model.vocabulary, layout.num_stages);
-  const int64_t passes = run.train.global_batch / layout.data_ranks / micro_batch;
+  const Passes passes(run, layout);
   PassShape pass;
   pass.model = layout.model;
   for (const LayerRange& chunk : layout.chunks) pass.layers += chunk.end - chunk.begin;
@@ -93,27 +105,23 @@ PassShape pass_shape(const TrainingMemory& run, const RankLayout& layout) {
   pass.overlap = layout.overlap;
   pass.threads = layout.threads;
   pass.sequence = run.sequence;
-  pass.rows = micro_batch * run.sequence;
-  pass.in_flight = layout.in_flight(static_cast<int>(passes));
+  pass.rows = passes.micro_batch * run.sequence;
+  pass.in_flight = passes.in_flight;
   pass.bucket_elements = run.train.bucket_elements;
-  pass.gradients = passes > 1 ? GradientMemory::kStays : GradientMemory::kGrows;
-  const StateShape state = state_shape(run, layout);
+  pass.gradients = passes.gradients;
   if (layout.zero >= 2) pass.gradient_shards = layout.shards;
-  pass.travelling_bytes = state.travelling_bytes;
+  pass.travelling_bytes = state_shape(run, layout).travelling_bytes;
   return pass;
 }
 
 StateShape state_shape(const TrainingMemory& run, const RankLayout& layout) {
-  const int64_t micro_batch =
-      choose_micro_batch(run.train, layout.data_ranks, run.sequence, layout.model.vocabulary, layout.num_stages);
   StateShape state;
   state.zero = layout.zero;
   state.shards = layout.shards;
   if (!run.train.offload_optimizer.empty()) state.moments = 0;
   state.compute = layout.compute;
   state.forms = layout.forms;
-  state.gradients =
-      micro_batch * layout.data_ranks < run.train.global_batch ? GradientMemory::kStays : GradientMemory::kGrows;
+  state.gradients = Passes(run, layout).gradients;
   count_parameters(state, layout.registry, layout.domains, run.train.bucket_elements);
   return state;
 }

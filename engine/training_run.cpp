@@ -87,6 +87,9 @@ class Run {
         result.after = evaluate_at(step, report);
     }
     report.finish();
+    const auto mine = static_cast<double>(session_->runtime().memory().stats().peak);
+    const double peak = max_doubles(world_.all(), std::span(&mine, 1), "peak of memory").front();
+    report.say(fmt::format("memory   at most {:.3f} GB of tensors a rank", peak * 1e-9));
     result.model_folder = save_model();
     if (is_first()) conclude(report, result);
     return result;

@@ -69,6 +69,54 @@ TEST(Layouts, FollowTheCurveOfOneRank) {
     }
 }
 
+TEST(Layouts, KeepTheirBitsUnderRecomputation) {
+  const int n = world().size();
+  for (const char* family : {"llama", "gpt2"})
+    for (ParallelOptions parallel : layouts(n)) {
+      if (parallel.tp == 1 && parallel.cp == 1) continue;
+      for (const bool overlap : {false, true}) {
+        parallel.tp_overlap = overlap;
+        TinyOptions o = options_for(parallel, family);
+        const std::vector<double> none = TinyRun(o, &world()).curve(2);
+        for (const Recompute policy : {Recompute::kSelective, Recompute::kFull}) {
+          o.recompute = policy;
+          ASSERT_EQ(TinyRun(o, &world()).curve(2), none) << family << " " << text_of(parallel);
+        }
+      }
+    }
+}
+
+double max_of_ranks(double value) { return max_doubles(world(), std::span(&value, 1), "most").front(); }
+
+// Budgets between what nothing recomputed and everything in full need.
+TEST(Layouts, StayWithinTheMemoryBudget) {
+  for (const ParallelOptions& parallel : layouts(world().size())) {
+    TinyOptions o = options_for(parallel, "llama");
+    o.width = 64, o.ffn = 192, o.sequence = 128;
+    o.text = some_text(400);
+    const auto peak = [&](const TinyOptions& options) {
+      TinyRun run(options, &world());
+      run.train(2);
+      return max_of_ranks(static_cast<double>(run.session().runtime().memory().stats().peak));
+    };
+    const double most = peak(o);
+    o.recompute = Recompute::kFull;
+    const double least = peak(o);
+    o.recompute = Recompute::kAuto;
+    for (const double share : {0.35, 0.7}) {
+      const double budget = least + share * (most - least);
+      o.train.memory_budget = budget * 1e-9;
+      TinyRun run(o, &world());
+      const std::optional<MemoryPlan>& plan = run.session().memory_plan();
+      ASSERT_TRUE(plan);
+      EXPECT_LT(plan->count(Recompute::kNone), o.layers) << text_of(parallel);
+      run.train(2);
+      EXPECT_LE(max_of_ranks(static_cast<double>(run.session().runtime().memory().stats().peak)), 1.05 * budget)
+          << text_of(parallel) << ": " << plan->describe();
+    }
+  }
+}
+
 TEST(Layouts, EvaluateAsOneRank) {
   const HeldOut heldout(some_text(15), 32, Documents::kSeparate);
   for (const ParallelOptions& parallel : layouts(world().size())) {
