@@ -27,6 +27,7 @@ void PipelineExecutor::run(const Schedule& lowered) {
       act(action);
       continue;
     }
+    wait_for_messages(action);
     const std::string name = machine_.runtime.trace().enabled() ? name_of(action) : std::string();
     const ScopedSpan span(machine_.runtime.trace(), name.c_str(), SpanKind::kCompute);
     const auto least = std::chrono::duration<double>(pace_.of(action.what));
@@ -168,15 +169,26 @@ void PipelineExecutor::send(const Action& a, bool activation) {
     machine_.links.send(activation ? Kind::kActivation : Kind::kGradient, machine_.links.stage_of(to), node.mapped());
 }
 
+// Before the span of the pass begins: who waits for another stage does not compute.
+void PipelineExecutor::wait_for_messages(const Action& compute) {
+  for (const ComputePart& part : parts_of(compute)) {
+    const Key key{part.chunk, part.micro_batch};
+    if (part.f) wait_for(activations_, key);
+    if (part.b) wait_for(gradients_, key);
+  }
+}
+
+void PipelineExecutor::wait_for(std::map<Key, Arriving>& in, Key key) {
+  const auto found = in.find(key);
+  if (found == in.end() || !found->second.work) return;
+  const ScopedSpan span(machine_.runtime.trace(), "wait for a stage", SpanKind::kWaiting);
+  std::exchange(found->second.work, nullptr)->wait(machine_.stream);
+}
+
 // What a chunk at the end of the model takes is undefined.
 Tensor PipelineExecutor::take(std::map<Key, Arriving>& from, Key key) {
   auto node = from.extract(key);
-  if (node.empty()) return {};
-  if (node.mapped().work) {
-    const ScopedSpan span(machine_.runtime.trace(), "wait for a stage", SpanKind::kWaiting);
-    node.mapped().work->wait(machine_.stream);
-  }
-  return std::move(node.mapped().value);
+  return node.empty() ? Tensor() : std::move(node.mapped().value);
 }
 
 }  // namespace deepflow

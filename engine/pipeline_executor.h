@@ -10,7 +10,8 @@
 namespace deepflow {
 
 // Carries out one rank's list of a lowered schedule (parallel/schedule.h): passes, and messages between stages in the
-// background. Collective over the whole job where the layout has tensor or context parallelism.
+// background. A traced pass is a span with its name that begins when its messages are there. Collective over the whole
+// job where the layout has tensor or context parallelism.
 class PipelineExecutor {
  public:
   using Input = std::function<MicroBatch(int micro_batch)>;
@@ -20,7 +21,8 @@ class PipelineExecutor {
   PipelineExecutor(Machine& machine, const PassOptions& options, int64_t stream_rows, Input input, Finished finished);
   void run(const Schedule& lowered);
 
-  // Every pass takes at least so many seconds (kBW both): how far a real pipeline is from its plan, with equal stages.
+  // Every pass, once its messages are there, takes at least so many seconds (kBW both): how far a real pipeline is from
+  // its plan, with equal stages.
   struct Pace {
     double forward = 0, input_gradient = 0, weight_gradient = 0;
     double of(Do what) const;
@@ -42,6 +44,8 @@ class PipelineExecutor {
   void overlap(const Action& a);
   void receive(const Action& a, bool activation);
   void send(const Action& a, bool activation);
+  void wait_for_messages(const Action& compute);
+  void wait_for(std::map<Key, Arriving>& in, Key key);
   Tensor take(std::map<Key, Arriving>& from, Key key);
 
   ChunkPass& open(Key key);

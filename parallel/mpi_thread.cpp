@@ -189,7 +189,9 @@ void MpiThread::idle(bool active, double now, double last_move) {
   } else if (signal_->waiting() > 0 && rest < kSpinSeconds) {
     sched_yield();
   } else {
-    const double pause = std::clamp(rest / 4, 20e-6, rest < kRestSeconds ? 200e-6 : 1e-3);
+    // Who waits for another stage of a pipeline does so for long, and then every pause is on the way of the whole job.
+    const double longest = rest >= kRestSeconds ? 1e-3 : signal_->waiting() > 0 ? 50e-6 : 200e-6;
+    const double pause = std::clamp(rest / 4, 20e-6, longest);
     signal_->sleep(microseconds(static_cast<int64_t>(pause * 1e6)));
   }
 }
