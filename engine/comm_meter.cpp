@@ -18,6 +18,7 @@ std::map<std::string, int64_t> CommMeter::sent_by_this_rank() const {
 }
 
 std::map<std::string, int64_t> CommMeter::take() {
+  machine_.store.wait_for_masters(machine_.stream);
   std::map<std::string, int64_t> now = sent_by_this_rank(), since = now;
   std::vector<int64_t> values;
   for (auto& [axes, bytes] : since) values.push_back(bytes -= before_[axes]);

@@ -31,6 +31,8 @@ struct Machine {
 
   Communicator& world() const { return mesh.world(); }
   Communicator& data_axes() const { return mesh.along(kDataAxes); }  // ranks that see different samples
+  // Of the ranks that see the same samples, the one that counts them.
+  bool counts_samples() const { return mesh.index("tp") == 0 && mesh.index("cp") == 0 && mesh.index("pp") == 0; }
   // Of the ranks that compute the same loss, the one whose figure counts.
   bool counts_loss() const { return mesh.index("tp") == 0 && links.stage() == links.stage_of(last_chunk()); }
   int last_chunk() const { return static_cast<int>(model.chunks().size()) - 1; }

@@ -51,7 +51,8 @@ StepReport Trainer::step() {
   }
   const auto begin = std::chrono::steady_clock::now();
   StepReport report;
-  const double labels = sum_one(machine_.data_axes(), static_cast<double>(batch.num_labels), "labels");
+  const double labels =
+      sum_one(machine_.world(), machine_.counts_samples() ? static_cast<double>(batch.num_labels) : 0, "labels");
   const double local_loss = run_passes(batch, static_cast<int64_t>(labels));
   const double scale = loss_scale_ ? static_cast<double>(loss_scale_->scale()) : 1;
   report.gradient_norm = gradient_norm(machine_.runtime, machine_.store, counted_, machine_.world()) / scale;

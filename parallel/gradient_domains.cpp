@@ -115,9 +115,7 @@ bool merge(Grouping& into, const Grouping& g) {
 }  // namespace
 
 GradientDomains::GradientDomains(Mesh& mesh, const ParameterRegistry& registry, std::span<const int> rank_of_chunk) {
-  std::vector<std::string> all;
-  for (const MeshAxis& a : mesh.coord()) all.push_back(a.name);
-  world_ = &mesh.along(all);
+  world_ = &mesh.world();
   gradient_ = &mesh.along(kGradientAxes);
   shard_ = &mesh.along(kShardAxes);
   replica_ = &mesh.along(kReplicaAxes);
