@@ -1,5 +1,5 @@
 // Random layouts against one rank, for tests/bench/random_layouts.py: every rank runs this program. Prints one JSON
-// object a case on rank 0.
+// object a case on rank 0, and before it the case on stderr, for what ends the job.
 
 #include "core/error.h"
 #include "parallel/bootstrap.h"
@@ -16,41 +16,86 @@ namespace {
 using namespace testing;
 
 constexpr int kSteps = 20;
+constexpr double kLimit = 2e-5;  // of the relative difference, as in random_layouts.py
+constexpr double kSecondsToHang = 120;
 
 struct Request {
   int64_t cases = 10, first = 0;
   uint64_t seed = 1;
+  bool spread = false, curves = false;
 };
 
+// The largest relative difference; NaN when there is one.
 double worst(const std::vector<double>& a, const std::vector<double>& b) {
   double most = 0;
-  for (size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(a[i] - b[i]) / std::abs(b[i]));
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double d = a[i] == b[i] ? 0 : std::abs(a[i] - b[i]) / std::abs(b[i]);
+    if (std::isnan(d)) return d;
+    most = std::max(most, d);
+  }
   return most;
 }
 
+std::vector<double> curve_of_one_rank(TinyOptions options) {
+  options.parallel = {};
+  return TinyRun(options).curve(kSteps);
+}
+
 // Losses and norms of one rank, known to all.
-std::vector<double> alone(TinyOptions options, Communicator& all) {
+std::vector<double> alone(const TinyOptions& options, Communicator& all) {
   std::vector<double> curve(2 * kSteps);
-  if (all.rank() == 0) {
-    options.parallel = {};
-    curve = TinyRun(options).curve(kSteps);
-  }
+  if (all.rank() == 0) curve = curve_of_one_rank(options);
   all.broadcast(Tensor::wrap(curve.data(), {static_cast<int64_t>(curve.size() * sizeof(double))}, DType::kU8), 0,
                 "curve")
       ->wait_host();
   return curve;
 }
 
+// How far one rank is from itself when only the order of its sums is another: with other micro-batches.
+double spread_of_one_rank(TinyOptions options, const std::vector<double>& expected) {
+  double most = 0;
+  for (int64_t m = 1; m <= options.train.global_batch; ++m) {
+    if (options.train.global_batch % m != 0) continue;
+    options.train.micro_batch = m;
+    most = std::max(most, worst(curve_of_one_rank(options), expected));
+  }
+  return most;
+}
+
+struct Outcome {
+  std::vector<double> curve;
+  std::vector<SavedEntry> state;
+};
+
+Outcome train(const TinyOptions& options, Communicator& all) {
+  TinyRun run(options, &all);
+  Outcome outcome;
+  outcome.curve = run.curve(kSteps);
+  outcome.state = save_state(run.trainer());
+  return outcome;
+}
+
+// On all ranks, down to the last bit.
+bool are_equal(const Outcome& a, const Outcome& b, Communicator& all) {
+  bool equal = a.curve == b.curve && a.state.size() == b.state.size();
+  for (size_t i = 0; equal && i < a.state.size(); ++i) equal = a.state[i].bytes == b.state[i].bytes;
+  const double differs = equal ? 0 : 1;
+  return sum_doubles(all, std::span(&differs, 1), "bits that differ").front() == 0;
+}
+
 int run(World& world, const Request& asked) {
   for (int64_t i = asked.first; i < asked.first + asked.cases; ++i) {
     const LayoutCase c = draw_layout(asked.seed, i, world.size());
-
+    if (world.rank() == 0) fmt::print(stderr, "case {}: {}\n", i, c.text);
     const std::vector<double> expected = alone(c.options, world.all());
-    const std::vector<double> got = TinyRun(c.options, &world.all()).curve(kSteps);
-    const std::vector<double> again = TinyRun(c.options, &world.all()).curve(kSteps);
-    const nlohmann::json line{
-        {"case", i}, {"layout", c.text}, {"max_rel", worst(got, expected)}, {"bit_identical", got == again}};
-    if (world.rank() == 0) std::printf("%s\n", line.dump().c_str());
+    const Outcome got = train(c.options, world.all());
+    const bool same = are_equal(got, train(c.options, world.all()), world.all());
+    if (world.rank() != 0) continue;
+    const double max_rel = worst(got.curve, expected);
+    nlohmann::json line{{"case", i}, {"layout", c.text}, {"max_rel", max_rel}, {"bit_identical", same}};
+    if (asked.spread || !(max_rel <= kLimit)) line["spread_of_one_rank"] = spread_of_one_rank(c.options, expected);
+    if (asked.curves) line["curve"] = got.curve, line["expected"] = expected;
+    std::printf("%s\n", line.dump().c_str());
     std::fflush(stdout);
   }
   return 0;
@@ -65,6 +110,11 @@ int main(int argc, char** argv) {
   app.add_option("--cases", asked.cases);
   app.add_option("--first", asked.first, "number of the first case");
   app.add_option("--seed", asked.seed);
+  app.add_flag("--spread", asked.spread, "also how far one rank is from itself with other micro-batches");
+  app.add_flag("--curves", asked.curves, "also losses and norms, in turns");
+  deepflow::CommOptions comm;
+  app.add_flag("--check", comm.check_collectives, "compare the calls of all ranks, to tell why they hang");
   CLI11_PARSE(app, argc, argv);
-  return deepflow::run_world({}, [&](deepflow::World& world) { return deepflow::run(world, asked); });
+  comm.timeout = deepflow::kSecondsToHang;
+  return deepflow::run_world(comm, [&](deepflow::World& world) { return deepflow::run(world, asked); });
 }

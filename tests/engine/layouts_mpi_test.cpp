@@ -1,5 +1,6 @@
+#include "core/error.h"
 #include "engine/evaluator.h"
-#include "tests/engine/random_layout.h"
+#include "tests/engine/tiny_run.h"
 #include "tests/parallel/mpi_test.h"
 
 #include <gmock/gmock.h>
@@ -156,6 +157,28 @@ TEST(Layouts, EndTogetherWhenSomethingIsNotFinite) {
     if (spoilt->pack->local) run.poison(spoilt->spec.name);
     EXPECT_THROW(run.trainer().step(), NumericError) << text_of(parallel);
   }
+}
+
+// When the run is made, not in the first step.
+TEST(Layouts, RefuseKeyHeadsThatUlyssesCannotDeal) {
+  const int ranks = world().size();
+  if (ranks == 1) return;
+  TinyOptions o;
+  o.sequence = 4 * ranks;
+  o.kv_heads = ranks + 1;
+  o.heads = o.kv_heads * ranks;
+  o.width = o.heads * 8;
+  o.parallel.cp = ranks;
+  o.parallel.cp_method = ContextMethod::kUlysses;
+  std::string message;
+  try {
+    TinyRun run(o, &world());
+  } catch (const ConfigError& e) {
+    message = e.what();
+  }
+  EXPECT_THAT(message, ::testing::HasSubstr("neither divides the other"));
+  o.parallel.cp_method = ContextMethod::kRing;
+  EXPECT_NO_THROW(TinyRun(o, &world()));
 }
 
 }  // namespace

@@ -1,13 +1,21 @@
 #include "tests/engine/random_layout.h"
 
+#include "core/error.h"
+#include "parallel/schedule_registry.h"
+
 #include <fmt/ranges.h>
+
+#include <filesystem>
 
 namespace deepflow::testing {
 namespace {
 
+constexpr int64_t kMostWork = 8000;  // layers x rows of a step, so that a case is a matter of seconds
+
 class Dice {
  public:
-  Dice(uint64_t seed, int64_t index) : site_(random_site(seed, "layouts")), index_(index) {}
+  Dice(uint64_t seed, int64_t index, int num_ranks)
+      : site_(random_site(seed, "layouts", static_cast<uint64_t>(num_ranks))), index_(index) {}
   int64_t below(int64_t n) {
     return std::min<int64_t>(n - 1,
                              static_cast<int64_t>(random_uniform(site_, index_, throws_++) * static_cast<float>(n)));
@@ -15,7 +23,15 @@ class Dice {
   bool coin() { return below(2) == 1; }
   template <class T>
   T one_of(const std::vector<T>& choices) {
+    DF_ASSERT(!choices.empty());
     return choices[static_cast<size_t>(below(static_cast<int64_t>(choices.size())))];
+  }
+  // One of the choices that will do.
+  template <class T, class F>
+  T one_that(std::vector<T> choices, F&& will_do) {
+    choices.erase(std::remove_if(choices.begin(), choices.end(), [&](const T& c) { return !will_do(c); }),
+                  choices.end());
+    return one_of(choices);
   }
 
  private:
@@ -30,76 +46,125 @@ std::vector<int> divisors(int64_t n) {
   return d;
 }
 
-void draw_model(Dice& dice, TinyOptions& o) {
-  o.family = dice.coin() ? "llama" : "gpt2";
-  o.dropout = dice.coin() ? 0.1f : 0.0f;
-  o.heads = dice.one_of<int64_t>({4, 8});
-  o.kv_heads = o.family == "llama" ? dice.one_of<int64_t>({1, 2, o.heads}) : o.heads;
-  o.width = o.heads * 8;
-  o.ffn = dice.one_of<int64_t>({64, 96});
-  o.tied = dice.coin();
-  o.recompute = dice.one_of<Recompute>({Recompute::kNone, Recompute::kFull});
-  o.documents = dice.coin() ? Documents::kSeparate : Documents::kJoined;
-  o.sequence = dice.one_of<int64_t>({16, 32, 48});
-}
+bool deals_or_repeats(int64_t units, int64_t ranks) { return units % ranks == 0 || ranks % units == 0; }
 
-bool is_v_shaped(const std::string& schedule) { return schedule == "zb_v" || schedule == "dualpipev"; }
-
-// Axes that multiply to the ranks; what is left is data parallel.
+// Axes that multiply to the ranks, which are a power of two.
 void draw_axes(Dice& dice, ParallelOptions& p, int ranks) {
-  p.pp = dice.one_of(divisors(ranks));
-  p.tp = dice.one_of(divisors(std::min(4, ranks / p.pp)));
-  while (ranks / p.pp % p.tp != 0) p.tp /= 2;
-  p.cp = dice.one_of(divisors(std::min(4, ranks / p.pp / p.tp)));
-  while (ranks / p.pp / p.tp % p.cp != 0) p.cp /= 2;
-  const int dp = ranks / p.pp / p.tp / p.cp;
-  p.dp = dp;
-  p.shard = dice.one_of(divisors(dp));
+  p.dp = 1;
+  for (int left = ranks; left > 1; left /= 2) *dice.one_of<int*>({&p.dp, &p.tp, &p.cp, &p.pp}) *= 2;
+  p.shard = dice.one_of(divisors(p.dp));
   p.sp = dice.coin();
   p.tp_overlap = dice.coin();
-  p.cp_method = dice.coin() ? ContextMethod::kRing : ContextMethod::kUlysses;
   p.zero = static_cast<int>(dice.below(4));
   if (p.pp == 1) return;
-  p.schedule = dice.one_of<std::string>({"gpipe", "1f1b", "interleaved_1f1b", "zb_h1", "zb_v", "dualpipev"});
-  p.vp = is_v_shaped(p.schedule) ? 2 : p.schedule == "interleaved_1f1b" ? 2 : 1;
+  p.schedule = dice.one_of(schedule_names());
+  const ScheduleKind& kind = schedule_kind(p.schedule);
+  p.vp = kind.max_chunks == 0 ? static_cast<int>(1 + dice.below(3)) : kind.max_chunks;
 }
 
-// A split into chunks of the recipe's own, one time in two.
+void draw_model(Dice& dice, TinyOptions& o) {
+  ParallelOptions& p = o.parallel;
+  o.family = dice.coin() ? "llama" : "gpt2";
+  o.heads = dice.one_that<int64_t>({4, 6, 8, 12}, [&](int64_t n) { return n % p.tp == 0; });
+  const int64_t heads_of_rank = o.heads / p.tp;
+  p.cp_method = dice.coin() && heads_of_rank % p.cp == 0 ? ContextMethod::kUlysses : ContextMethod::kRing;
+  o.kv_heads = o.heads;
+  if (o.family == "llama") {
+    o.kv_heads = dice.one_that<int64_t>({1, 2, 3, 4, 6, o.heads}, [&](int64_t n) {
+      const int64_t of_rank = std::max<int64_t>(1, n / p.tp);
+      return o.heads % n == 0 && deals_or_repeats(n, p.tp) &&
+             (p.cp_method == ContextMethod::kRing || deals_or_repeats(of_rank, p.cp));
+    });
+    o.attention_bias = dice.coin();
+    o.mlp_bias = dice.coin();
+  } else {
+    o.dropout = dice.coin() ? 0.1f : 0.0f;
+  }
+  o.width = o.heads * 8;
+  o.ffn = dice.one_that<int64_t>({36, 64, 72, 96}, [&](int64_t n) { return n % p.tp == 0; });
+  o.tied = dice.coin();
+  o.recompute = dice.one_of<Recompute>({Recompute::kNone, Recompute::kSelective, Recompute::kFull});
+  o.documents = dice.coin() ? Documents::kSeparate : Documents::kJoined;
+}
+
+// Split into chunks by the recipe itself, one time in two.
 void draw_layers(Dice& dice, TinyOptions& o) {
   ParallelOptions& p = o.parallel;
-  const int64_t chunks = int64_t{p.pp} * p.vp;
+  const int64_t chunks = int64_t{p.pp} * std::max(1, p.vp);
   o.layers = chunks + dice.below(3) + (chunks == 1 ? 1 : 0);
-  if (chunks == 1 || dice.coin()) return;
+  if (p.pp == 1 || dice.coin()) return;
   p.layers.assign(static_cast<size_t>(chunks), 1);
   for (int64_t left = o.layers - chunks; left > 0; --left) ++p.layers[static_cast<size_t>(dice.below(chunks))];
+}
+
+// Sequences that context parallelism can cut, some of them with rows that tp does not divide; steps of fewer
+// micro-batches than there are stages, of as many, of numbers that are no multiple.
+void draw_data(Dice& dice, TinyOptions& o) {
+  const ParallelOptions& p = o.parallel;
+  const int64_t pieces = p.cp == 1 ? 1 : p.cp_method == ContextMethod::kRing ? 2 * p.cp : p.cp;
+  const auto cut = [&](int64_t rows) { return (rows + pieces - 1) / pieces * pieces; };
+  o.sequence = cut(dice.one_of<int64_t>({5, 16, 21, 32, 40, 48}));
+  const int64_t pp = p.pp;
+  const int64_t passes = dice.one_of<int64_t>({1, std::max<int64_t>(1, pp - 1), pp, pp + 1, 2 * pp, 2 * pp + 1});
+  int64_t micro_batch = 1 + dice.below(3);
+  const auto is_too_much = [&] { return o.layers * p.dp * passes * micro_batch * o.sequence > kMostWork; };
+  while (is_too_much() && micro_batch > 1) --micro_batch;
+  while (is_too_much() && o.sequence > cut(5)) o.sequence -= pieces;
+  o.train.global_batch = p.dp * passes * micro_batch;
+  if (dice.below(4) > 0) o.train.micro_batch = micro_batch;
+}
+
+void draw_training(Dice& dice, TinyOptions& o) {
+  o.train.bucket_elements = dice.one_of<int64_t>({1024, 4096, 1 << 20});
+  o.train.weight_forms = dice.one_of<std::string>({"auto", "all", "forward"});
+  if (dice.below(4) == 0) o.train.offload_optimizer = std::filesystem::temp_directory_path().string();
+  o.optim.name = dice.coin() ? "adamw" : "sgd";
+  // Tame, so that two orders of the same sums stay together for 20 steps. Rows of a small norm (weights of 0.02) and
+  // elements that AdamW moves by their sign (small eps) are badly conditioned: one rank alone is then up to 1.2e-4 from
+  // itself with other micro-batches.
+  o.init_std = 0.1f;
+  o.optim.eps = 1e-6;
+  o.optim.lr = o.optim.name == "sgd" ? 0.01 : 1e-3;
+  o.optim.nesterov = dice.coin();
+  o.optim.clip = dice.one_of<double>({0, 0.1, 1});
+}
+
+std::string text_of(const TinyOptions& o) {
+  const ParallelOptions& p = o.parallel;
+  std::string text = fmt::format("{} layers {} heads {}/{} ffn {}", o.family, o.layers, o.heads, o.kv_heads, o.ffn);
+  const auto add = [&](bool condition, const std::string& more) {
+    if (condition) text += " " + more;
+  };
+  add(o.attention_bias, "attention_bias");
+  add(o.mlp_bias, "mlp_bias");
+  add(o.tied, "tied");
+  add(o.dropout > 0, fmt::format("dropout {}", o.dropout));
+  add(true, fmt::format("T {} {}", o.sequence, o.documents == Documents::kSeparate ? "documents" : "joined"));
+  add(o.recompute != Recompute::kNone, o.recompute == Recompute::kFull ? "full" : "selective");
+  add(true, fmt::format("| dp {} (shard {}) zero {}", p.dp, p.shard, p.zero));
+  add(p.tp > 1, fmt::format("tp {}{}{}", p.tp, p.sp ? " sp" : "", p.sp && p.tp_overlap ? " overlap" : ""));
+  add(p.cp > 1, fmt::format("cp {} {}", p.cp, p.cp_method == ContextMethod::kRing ? "ring" : "ulysses"));
+  add(p.pp > 1, fmt::format("pp {} vp {} {}", p.pp, p.vp, p.schedule));
+  add(!p.layers.empty(), fmt::format("layers [{}]", fmt::join(p.layers, ",")));
+  add(true, fmt::format("| batch {} micro {}", o.train.global_batch,
+                        o.train.micro_batch ? fmt::format("{}", *o.train.micro_batch) : "auto"));
+  add(true, fmt::format("{} clip {} forms {} bucket {}", o.optim.name, o.optim.clip, o.train.weight_forms,
+                        o.train.bucket_elements));
+  add(!o.train.offload_optimizer.empty(), "offload");
+  return text;
 }
 
 }  // namespace
 
 LayoutCase draw_layout(uint64_t seed, int64_t index, int num_ranks) {
-  Dice dice(seed, index);
+  Dice dice(seed, index, num_ranks);
   LayoutCase c;
-  TinyOptions& o = c.options;
-  draw_model(dice, o);
-  draw_axes(dice, o.parallel, num_ranks);
-  draw_layers(dice, o);
-  ParallelOptions& p = o.parallel;
-  if (p.cp_method == ContextMethod::kUlysses && o.heads / p.tp % p.cp != 0) p.cp_method = ContextMethod::kRing;
-  const int64_t least = p.pp == 1 ? 1 : is_v_shaped(p.schedule) ? 2 * p.pp : p.pp;  // micro-batches
-  const int64_t passes = least * (1 + dice.below(2)), micro_batch = 1 + dice.below(2);
-  o.train.micro_batch = micro_batch;
-  o.train.global_batch = p.dp * passes * micro_batch;
-  o.optim.name = dice.coin() ? "adamw" : "sgd";
-  o.optim.lr = o.optim.name == "sgd" ? 0.05 : 2e-3;
-  c.text = fmt::format(
-      "{} layers {} heads {}/{} ffn {}{} T {} {} dropout {} recompute {} | dp {} (shard {}) tp {}{}{} cp {} {} pp {} "
-      "vp {} {} "
-      "layers [{}] zero {} | batch {} micro {} {}",
-      o.family, o.layers, o.heads, o.kv_heads, o.ffn, o.tied ? " tied" : "", o.sequence,
-      o.documents == Documents::kSeparate ? "documents" : "joined", o.family == "gpt2" ? o.dropout : 0,
-      static_cast<int>(o.recompute), p.dp, p.shard, p.tp, p.sp ? " sp" : "", p.sp && p.tp_overlap ? " overlap" : "",
-      p.cp, p.cp_method == ContextMethod::kRing ? "ring" : "ulysses", p.pp, p.vp, p.schedule, fmt::join(p.layers, ","),
-      p.zero, o.train.global_batch, micro_batch, o.optim.name);
+  draw_axes(dice, c.options.parallel, num_ranks);
+  draw_model(dice, c.options);
+  draw_layers(dice, c.options);
+  draw_data(dice, c.options);
+  draw_training(dice, c.options);
+  c.text = text_of(c.options);
   return c;
 }
 

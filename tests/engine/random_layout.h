@@ -11,8 +11,8 @@ struct LayoutCase {
   std::string text;  // all that was drawn
 };
 
-// Case number `index` of a seed on so many ranks: a small model, its data, a layout that fills the ranks, micro-batches
-// and everything else that must not change the result. A pure function; all that it draws can run.
+// Case number `index` of a seed on so many ranks: a layout that fills the ranks, a small model that it can split, data,
+// micro-batches and everything else that must not change the result. A pure function; all that it draws can run.
 LayoutCase draw_layout(uint64_t seed, int64_t index, int num_ranks);
 
 }  // namespace deepflow::testing

@@ -70,8 +70,10 @@ struct TinyOptions {
   std::string family = "llama";
   int64_t layers = 2, width = 32, heads = 4, kv_heads = 2, ffn = 64;
   bool tied = false;
+  bool attention_bias = false, mlp_bias = false;  // llama only
   Documents documents = Documents::kSeparate;
   float dropout = 0;  // gpt2 only
+  float init_std = 0.02f;
   Recompute recompute = Recompute::kNone;
   std::shared_ptr<const TokenStore> text = some_text(60);
   int64_t sequence = 24;
@@ -98,11 +100,12 @@ inline ModelOptions tiny_model(const TinyOptions& o) {
   if (o.family == "llama") {
     auto& c = dynamic_cast<LlamaConfig&>(model.config());
     c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.kv_heads = o.kv_heads, c.ffn = o.ffn;
-    c.tie_embeddings = o.tied;
+    c.tie_embeddings = o.tied, c.attention_bias = o.attention_bias, c.mlp_bias = o.mlp_bias;
+    c.init_std = o.init_std;
   } else {
     auto& c = dynamic_cast<Gpt2Config&>(model.config());
     c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.ffn = o.ffn, c.dropout = o.dropout;
-    c.tie_embeddings = o.tied;
+    c.tie_embeddings = o.tied, c.init_std = o.init_std;
   }
   model.fill_in(kVocabulary, 4 * o.sequence, nullptr);
   return model;
