@@ -4,6 +4,9 @@
 #include "parallel/schedule_registry.h"
 #include "parallel/schedule_simulator.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <cmath>
 
 namespace deepflow {
@@ -30,6 +33,14 @@ int passes_in_flight(const ParallelOptions& o, int stage, int num_micro_batches)
   const Schedule schedule = plan_pipeline(o, num_micro_batches);
   const double peak = simulate(schedule, {}, o.zero).peak_activations[static_cast<size_t>(stage)];
   return static_cast<int>(std::ceil(peak / static_cast<double>(schedule.chunks_of(stage).size())));
+}
+
+std::string describe_pipeline(const ParallelOptions& o, int num_micro_batches) {
+  const Schedule schedule = plan_pipeline(o, num_micro_batches);
+  const int chunks = schedule.num_chunks() / schedule.num_ranks();
+  return fmt::format("{}, {} stages x {} chunk{}, layers {}, planned bubble {:.0f} %", schedule_name(o),
+                     schedule.num_ranks(), chunks, chunks > 1 ? "s" : "", fmt::join(o.layers, " "),
+                     100 * simulate(schedule, {}, o.zero).times.bubble());
 }
 
 Schedule plan_forward(const std::vector<int>& rank_of_chunk, int num_stages, int num_micro_batches) {

@@ -18,6 +18,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <filesystem>
 
 namespace deepflow {
@@ -69,7 +70,9 @@ class Run {
   TrainingResult train() {
     RunReport report(options_, is_first(), gemm_rate_, flops_per_token());
     introduce(report);
-    RunTrace trace(session_->runtime().trace(), world_.all(), options_.log.trace_from, options_.log.trace_steps,
+    const LogOptions& log = options_.log;
+    RunTrace trace(session_->runtime().trace(), world_.all(), log.trace_from,
+                   std::min(log.trace_steps, options_.train.steps - log.trace_from + 1),
                    options_.run.dir + "/trace.json");
     Machine machine = session_->machine();
     std::optional<CommMeter> meter;
@@ -185,6 +188,8 @@ class Run {
                            options_.train.global_batch * options_.data.sequence, passes, passes > 1 ? "es" : "",
                            trainer_->micro_batch()));
     if (s.memory_plan()) report.say(fmt::format("memory   plan: {}", s.memory_plan()->describe()));
+    if (options_.parallel.pp > 1)
+      report.say("pipeline " + describe_pipeline(options_.parallel, trainer_->schedule().num_micro_batches));
   }
 
   void conclude(RunReport& report, const TrainingResult& result) {
