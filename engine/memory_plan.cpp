@@ -12,10 +12,7 @@ namespace {
 
 constexpr double kGigabyte = 1e9;
 
-std::string gigabytes(int64_t bytes) {
-  const double size = static_cast<double>(bytes) / kGigabyte;
-  return size < 1 ? fmt::format("{:.2g} GB", size) : fmt::format("{:.2f} GB", size);
-}
+double gigabytes(int64_t bytes) { return static_cast<double>(bytes) / kGigabyte; }
 
 // `shape.layers` policies, the first `changed` of them other than the rest.
 std::vector<Recompute> first_of(int64_t layers, int64_t changed, Recompute first, Recompute rest) {
@@ -40,9 +37,9 @@ struct Passes {
 
 [[noreturn]] void report_too_big(const MemoryPlan& least, const PassShape& shape) {
   throw ConfigError(
-      "model.recompute auto: even with every block recomputed a rank needs {}, and its budget is {} "
-      "(train.memory_budget, or two thirds of its share of the host's memory): {} of parameters and optimizer "
-      "state, {} of activations for {} tokens a micro-batch; lower train.micro_batch or data.sequence, split "
+      "model.recompute auto: even with every block recomputed a rank needs {:.2f} GB, and its budget is {:.2f} GB "
+      "(train.memory_budget, or two thirds of its share of the host's memory): {:.2f} GB of parameters and optimizer "
+      "state, {:.2f} GB of activations for {} tokens a micro-batch; lower train.micro_batch or data.sequence, split "
       "the model over more ranks, or raise the budget",
       gigabytes(least.total()), gigabytes(least.budget), gigabytes(least.state), gigabytes(least.activations),
       shape.rows);
