@@ -75,13 +75,13 @@ class ColumnLinearNode final : public Node {
     x_.drop();
     ReduceRing sums(runtime, context.stream, tp_, deal_, dx, weight_.name + ", sum of dx");
     const InputGradProduct multiply(context, weight_, products_);
-    const int last = sums.num_steps() - 1;
-    for (int step = 0; step <= last; ++step) {
+    for (int step = 0; step < sums.num_steps(); ++step) {
+      multiply(sums.same_rows(step, dy_), sums.summand(step));
+      if (sums.is_last_round(step)) continue;  // what is under way is waited for by its readers
+      sums.add(step);
       gathering_->pass_on(step);
-      multiply(deal_.part(dy_, sums.owner(step)), sums.summand(step));
-      if (step < last) sums.add(step);
     }
-    return {dx, sums.last_addition()};
+    return {dx, sums.last_additions()};
   }
 
   std::string again() const { return weight_.name + ", rows of x again"; }
@@ -106,9 +106,10 @@ void multiply_dealt_rows(ForwardContext& context, const Tensor& x, const Forward
     return;
   }
   GatherRing ring(context.runtime, context.stream, tp, deal, contiguous_rows(context.runtime, x), Tensor(), name);
+  ring.begin();
   for (int step = 0; step < ring.num_steps(); ++step) {
     ring.pass_on(step);
-    multiply(ring.rows(step), deal.part(y, ring.owner(step)), true);
+    multiply(ring.rows(step), ring.same_rows(step, y), true);
   }
 }
 

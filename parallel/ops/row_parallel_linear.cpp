@@ -52,9 +52,10 @@ class RowLinearNode final : public Node {
     GatherRing ring(context.runtime, context.stream, tp_, deal, contiguous_rows(context.runtime, own_dy_), dy_,
                     dy_name());
     const InputGradProduct multiply(context, weight_, products_);
+    ring.begin();
     for (int step = 0; step < ring.num_steps(); ++step) {
       ring.pass_on(step);
-      multiply(ring.rows(step), deal.part(dx, ring.owner(step)));
+      multiply(ring.rows(step), ring.same_rows(step, dx));
     }
   }
 
@@ -81,7 +82,7 @@ Tensor dealt_sum(ForwardContext& context, const Tensor& x, const ForwardProduct&
   const Tensor y = context.empty({deal.count(tp.rank()), out}, context.compute);
   ReduceRing ring(context.runtime, context.stream, tp, deal, y, name);
   for (int step = 0; step < ring.num_steps(); ++step) {
-    multiply(deal.part(x, ring.owner(step)), ring.summand(step), brings_bias(tp));
+    multiply(ring.same_rows(step, x), ring.summand(step), brings_bias(tp));
     ring.add(step);
   }
   return y;
