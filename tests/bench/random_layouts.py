@@ -51,7 +51,7 @@ def main():
     for i, ranks in enumerate(args.ranks):
         share = args.cases * (i + 1) // len(args.ranks) - args.cases * i // len(args.ranks)
         found = run_cases(f"{args.build}/bench_random_layouts", ranks, args.first, share, args.seed)
-        print(f"{ranks} ranks: {share} cases", flush=True)
+        print(f"{ranks} ranks: {len(found)} cases, {sum(not is_good(r) for r in found)} failed", flush=True)
         results += found
         rows += [[f"{ranks} ranks, case {r['case']}: {r['layout']}", r["max_rel"],
                   "yes" if r["bit_identical"] else "NO", verdict(r)] for r in found]
