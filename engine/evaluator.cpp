@@ -45,21 +45,26 @@ Evaluation evaluate(Machine& machine, const HeldOut& heldout, int64_t windows, u
   PassOptions options;
   options.training = false;
   options.seed = seed;
-  std::map<int, Batch> batches;
+  struct Windows {
+    Batch batch;
+    size_t uses = 0;
+  };
+  std::map<int, Windows> windows_of;  // of the passes that are not through all chunks of this rank
+  const size_t chunks_here = machine.links.own_chunks().size();
   double loss = 0, labels = 0;
   const auto input = [&](int i) {
-    auto [it, fresh] = batches.try_emplace(i);
+    std::erase_if(windows_of, [&](const auto& w) { return w.second.uses == chunks_here; });
+    auto [it, fresh] = windows_of.try_emplace(i);
+    Batch& batch = it->second.batch;
     if (fresh) {
-      it->second = read_windows(heldout, first + i * count, count, end);
-      labels += static_cast<double>(it->second.num_labels);
+      batch = read_windows(heldout, first + i * count, count, end);
+      labels += static_cast<double>(batch.num_labels);
     }
-    return take_micro_batch(machine.runtime, it->second, 0, count, machine.rows);
+    ++it->second.uses;
+    return take_micro_batch(machine.runtime, batch, 0, count, machine.rows);
   };
   PipelineExecutor executor(machine, options, stream_rows(machine.rows, count, heldout.sequence()), input,
-                            [&](int i, const ChunkPass& pass) {
-                              loss += pass.summed_nll();
-                              batches.erase(i);
-                            });
+                            [&](int, const ChunkPass& pass) { loss += pass.summed_nll(); });
   executor.run(plan_forward(machine.links.rank_of_chunk(), machine.links.num_stages(), static_cast<int>(passes)));
   const bool counts = machine.counts_loss();
   const double local[] = {counts ? loss : 0, counts && machine.mesh.index("cp") == 0 ? labels : 0};

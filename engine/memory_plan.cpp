@@ -14,6 +14,11 @@ constexpr double kGigabyte = 1e9;
 
 double gigabytes(int64_t bytes) { return static_cast<double>(bytes) / kGigabyte; }
 
+std::string readable(int64_t bytes) {
+  const double size = gigabytes(bytes);
+  return size < 1 ? fmt::format("{:.2g} GB", size) : fmt::format("{:.2f} GB", size);
+}
+
 // `shape.layers` policies, the first `changed` of them other than the rest.
 std::vector<Recompute> first_of(int64_t layers, int64_t changed, Recompute first, Recompute rest) {
   std::vector<Recompute> policies(static_cast<size_t>(layers), rest);
@@ -37,12 +42,11 @@ struct Passes {
 
 [[noreturn]] void report_too_big(const MemoryPlan& least, const PassShape& shape) {
   throw ConfigError(
-      "model.recompute auto: even with every block recomputed a rank needs {:.2f} GB, and its budget is {:.2f} GB "
-      "(train.memory_budget, or two thirds of its share of the host's memory): {:.2f} GB of parameters and optimizer "
-      "state, {:.2f} GB of activations for {} tokens a micro-batch; lower train.micro_batch or data.sequence, split "
+      "model.recompute auto: even with every block recomputed a rank needs {}, and its budget is {} "
+      "(train.memory_budget, or two thirds of its share of the host's memory): {} of parameters and optimizer "
+      "state, {} of activations for {} tokens a micro-batch; lower train.micro_batch or data.sequence, split "
       "the model over more ranks, or raise the budget",
-      gigabytes(least.total()), gigabytes(least.budget), gigabytes(least.state), gigabytes(least.activations),
-      shape.rows);
+      readable(least.total()), readable(least.budget), readable(least.state), readable(least.activations), shape.rows);
 }
 
 }  // namespace

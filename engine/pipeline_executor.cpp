@@ -150,6 +150,17 @@ void PipelineExecutor::finish_backward_input(Key key) {
     leaving_gradients_[key] = std::move(gradient);
 }
 
+// Without a backward pass to wait for, a stage that is faster than the next would run ahead with all its micro-batches,
+// and their rows would wait in memory.
+void PipelineExecutor::hold_back(WorkPtr sent) {
+  constexpr size_t kRoundsAhead = 3;  // through all chunks of a stage: less, and stages could wait for each other
+  under_way_.push_back(std::move(sent));
+  if (under_way_.size() <= kRoundsAhead * machine_.links.own_chunks().size()) return;
+  const ScopedSpan span(machine_.runtime.trace(), "wait for a stage", SpanKind::kWaiting);
+  under_way_.front()->wait_host();
+  under_way_.pop_front();
+}
+
 void PipelineExecutor::receive(const Action& a, bool activation) {
   const int from = activation ? a.chunk - 1 : a.chunk + 1;
   Arriving arriving{Tensor::empty(machine_.runtime.memory(), {stream_rows_, machine_.model.shape().width}, DType::kF32),
@@ -165,8 +176,10 @@ void PipelineExecutor::send(const Action& a, bool activation) {
   auto& values = activation ? leaving_ : leaving_gradients_;
   auto node = values.extract({a.chunk, a.micro_batch});
   DF_ASSERT(!node.empty(), "nothing to send of chunk {} micro-batch {}", a.chunk, a.micro_batch);
-  if (stream_rows_ > 0)
-    machine_.links.send(activation ? Kind::kActivation : Kind::kGradient, machine_.links.stage_of(to), node.mapped());
+  if (stream_rows_ == 0) return;
+  WorkPtr work =
+      machine_.links.send(activation ? Kind::kActivation : Kind::kGradient, machine_.links.stage_of(to), node.mapped());
+  if (!options_.training) hold_back(std::move(work));
 }
 
 // Before the span of the pass begins: who waits for another stage does not compute.

@@ -3,6 +3,7 @@
 #include "engine/chunk_pass.h"
 #include "parallel/schedule.h"
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -48,6 +49,8 @@ class PipelineExecutor {
   void wait_for(std::map<Key, Arriving>& in, Key key);
   Tensor take(std::map<Key, Arriving>& from, Key key);
 
+  void hold_back(WorkPtr sent);
+
   ChunkPass& open(Key key);
   void finish_forward(Key key);
   void finish_backward_input(Key key);
@@ -62,6 +65,7 @@ class PipelineExecutor {
   std::map<Key, std::unique_ptr<ChunkPass>> passes_;
   std::map<Key, Arriving> activations_, gradients_;  // that enter a pass forward, or its backward
   std::map<Key, Tensor> leaving_, leaving_gradients_;
+  std::deque<WorkPtr> under_way_;  // messages that left, without training
 };
 
 }  // namespace deepflow

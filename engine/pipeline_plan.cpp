@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace deepflow {
@@ -51,6 +52,11 @@ Schedule plan_forward(const std::vector<int>& rank_of_chunk, int num_stages, int
   for (int m = 0; m < num_micro_batches; ++m)
     for (int chunk = 0; chunk < schedule.num_chunks(); ++chunk)
       schedule.of_rank[static_cast<size_t>(rank_of_chunk[static_cast<size_t>(chunk)])].push_back({Do::kF, chunk, m});
+  // A micro-batch begins whenever a stage has gone through all its chunks once; in between they are at different ones.
+  const int chunks = schedule.num_chunks() / num_stages;
+  const auto begin = [chunks](const Action& a) { return a.micro_batch * chunks + a.chunk; };
+  for (std::vector<Action>& list : schedule.of_rank)
+    std::stable_sort(list.begin(), list.end(), [&](const Action& a, const Action& b) { return begin(a) < begin(b); });
   return lower(schedule, 0);
 }
 

@@ -110,7 +110,9 @@ class Run {
     double costs[3] = {};
     const SessionOptions session = session_options(options_, world_.all());
     if (is_first()) {
-      const LayerCosts c = measure_layer_costs(options_.model, session, options_.data.sequence);
+      // As many rows as a rank has of a sequence: the whole one may not fit here.
+      const LayerCosts c =
+          measure_layer_costs(options_.model, session, std::max<int64_t>(options_.data.sequence / p.cp, 1));
       costs[0] = c.layer, costs[1] = c.embedding, costs[2] = c.head;
     }
     const std::vector<double> known = sum_doubles(world_.all(), costs, "costs of layers");
