@@ -73,6 +73,7 @@ class ColumnLinearNode final : public Node {
     all_x_ = Tensor::empty(runtime.memory(), {deal_.total, x_.cols()}, x_.dtype());
     gathering_.emplace(runtime, context.stream, tp_, deal_, contiguous_rows(runtime, x_.get(runtime)), all_x_, again());
     x_.drop();
+    gathering_->begin();  // the weight gradient reads these rows first, and behind it the sums are waited for
     ReduceRing sums(runtime, context.stream, tp_, deal_, dx, weight_.name + ", sum of dx");
     const InputGradProduct multiply(context, weight_, products_);
     for (int step = 0; step < sums.num_steps(); ++step) {

@@ -9,8 +9,8 @@ namespace deepflow {
 // section 3, and with tp.sequence Korthikanti et al., "Reducing activation recomputation in large transformer models",
 // 2022, section 4.2.2. M = context.rows.rows(). Without a cut (is_split) both are `linear`.
 //
-// With sequence and overlap the rows travel in the rings of parallel/ops/row_ring.h, some of a rank's dealt rows at a time,
-// while the rows that are here are multiplied; the last addition of an input gradient waits behind the weight gradient.
+// With sequence and overlap the rows travel in the rings of parallel/ops/row_ring.h, part by part, while the
+// rows that are here are multiplied; the last addition of an input gradient waits behind the weight gradient.
 // Without overlap: a collective, then one product; the same results up to rounding.
 //
 // Summands travel in the compute dtype, as in Megatron. In bf16 each is rounded once; the collectives add them in f32

@@ -20,11 +20,13 @@ def all_reduce(elements, ranks, element_bytes=4):
 class Layout:
     """A model, a batch and how both are split."""
 
-    def __init__(self, model, batch, sequence, micro_batch, dp=1, tp=1, sp=False, cp=1, method="ring", pp=1, chunks=None,
-                 stage_of_chunk=None, zero=1, shard=0, precision="f32", bucket_elements=1 << 20, recompute="none"):
+    def __init__(self, model, batch, sequence, micro_batch, dp=1, tp=1, sp=False, cp=1, method="ring", pp=1,
+                 chunks=None, stage_of_chunk=None, zero=1, shard=0, precision="f32", bucket_elements=1 << 20,
+                 recompute="none"):
         self.m, self.batch, self.sequence, self.micro = model, batch, sequence, micro_batch
         self.dp, self.tp, self.sp, self.cp, self.method, self.pp = dp, tp, sp and tp > 1, cp, method, pp
-        self.zero, self.bf16, self.bucket_elements, self.recompute = zero, precision == "bf16", bucket_elements, recompute
+        self.zero, self.bf16, self.bucket_elements = zero, precision == "bf16", bucket_elements
+        self.recompute = recompute
         self.c = 2 if self.bf16 else 4
         self.shard = (shard or dp) if zero else 1
         self.chunks = chunks or [model["layers"]]
@@ -161,8 +163,8 @@ class Layout:
             return all_reduce(self.rows * d, n, self.c)
 
         again = 2 if self.recompute == "full" else 1
-        # One micro-batch of one group of ranks. All tokens of the bench are those of the first rank's rows: what is dealt
-        # to the others crosses.
+        # One micro-batch of one group of ranks. All tokens of the bench are the first rank's: rows that are dealt to the
+        # others cross.
         crossing = self.rows - self.rows // n
         embedding = crossing * d * 4 * (2 if self.sp else 1) + (0 if self.sp else rows(4))
         layer = (4 * again + 6) * rows(self.c) if self.sp else (2 * again + 2) * sum_of_rows()

@@ -50,9 +50,11 @@ def count(build, recipe, folder, layout, model, number):
         if key in ("kv_heads", "tied", "stage_of_chunk"):
             continue
         options[names.get(key, f"parallel.{key}")] = value
-    options |= {"model.kv_heads": model["kv_heads"], "model.tie_embeddings": model["tied"], "run.dir": folder / f"run{number}"}
+    options |= {"model.kv_heads": model["kv_heads"], "model.tie_embeddings": model["tied"],
+                "run.dir": folder / f"run{number}"}
     ranks = layout.get("dp", 1) * layout.get("tp", 1) * layout.get("cp", 1) * layout.get("pp", 1)
-    tools.run(tools.mpirun(ranks, [f"{build}/deepflow", "train", recipe, *(f"{k}={written(v)}" for k, v in options.items())]))
+    command = [f"{build}/deepflow", "train", recipe, *(f"{k}={written(v)}" for k, v in options.items())]
+    tools.run(tools.mpirun(ranks, command) if ranks > 1 else command)
     lines = [json.loads(line) for line in (folder / f"run{number}" / "metrics.jsonl").read_text().splitlines()]
     steps = [{axes: n for axes, n in line["bytes_sent"].items() if n} for line in lines if "loss" in line]
     assert steps[-1] == steps[-2], f"{layout}: {steps[-2:]}"  # steady
@@ -60,7 +62,8 @@ def count(build, recipe, folder, layout, model, number):
 
 
 def expected(layout, model):
-    known = {k: v for k, v in layout.items() if k not in ("overlap", "kv_heads", "tied", "vp", "schedule", "micro_batch")}
+    silent = ("overlap", "kv_heads", "tied", "vp", "schedule", "micro_batch")  # change nothing, or are given otherwise
+    known = {k: v for k, v in layout.items() if k not in silent}
     return Layout(model, BATCH, SEQUENCE, layout.get("micro_batch", 4), **known).bytes()
 
 
@@ -85,7 +88,8 @@ def main():
             for axes in sorted({*counted, *formula}):
                 same = counted.get(axes, 0) == formula.get(axes, 0)
                 mismatches += not same
-                rows.append([text, axes, str(counted.get(axes, 0)), str(formula.get(axes, 0)), "" if same else "DIFFERS"])
+                rows.append([text, axes, str(counted.get(axes, 0)), str(formula.get(axes, 0)),
+                             "" if same else "DIFFERS"])
                 text = ""
     tools.print_table(["layout", "axes", "counted", "formula", ""], rows)
     tools.finish({"layouts": len(chosen), "mismatches": mismatches})

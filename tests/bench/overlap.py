@@ -16,7 +16,7 @@ log: {{tensorboard: false, trace_from: {trace_from}, trace_steps: {trace_steps}}
 """
 WARM = 3  # steps that do not count: connections, first forms
 DP = dict(layers=8, width=512, heads=8, ffn=1536, sequence=256, batch=16, precision="bf16")
-TP = dict(layers=8, width=256, heads=4, ffn=1024, sequence=512, batch=8, precision="bf16")
+TP = dict(layers=8, width=256, heads=4, ffn=512, sequence=256, batch=16, precision="bf16")
 
 
 def union(spans):
@@ -76,7 +76,7 @@ def measure_tp(bench, rounds):
 def main():
     args = tools.arguments(("--steps", dict(type=int, default=8)), ("--rounds", dict(type=int, default=3)),
                            ("--gbit", dict(type=float, nargs="*", default=[10.0, 5.0, 2.0])))
-    if not two_hosts.os.environ.get(two_hosts.INSIDE) and (why := two_hosts.missing()):
+    if not two_hosts.is_inside() and (why := two_hosts.missing()):
         print(why)
         tools.finish({"skipped": why})
         return

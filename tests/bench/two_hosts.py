@@ -10,6 +10,7 @@ import sys
 INSIDE = "DEEPFLOW_TWO_HOSTS"
 NETWORK = "10.99.0"
 BURST = "256kb"  # of the shaper: some segments of 64 KiB, 0.2 ms at 10 Gbit/s
+QUEUE = "8mb"    # of a switch: nothing is lost at any rate
 NAMESPACES = ["unshare", "--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
               "--mount-proc"]
 
@@ -27,9 +28,13 @@ def missing():
     return None if probe.returncode == 0 else f"no network namespaces here: {probe.stderr.strip().splitlines()[-1]}"
 
 
+def is_inside():
+    return bool(os.environ.get(INSIDE))
+
+
 def enter():
     """Runs this script again inside namespaces of its own, and ends with it. Returns at once when already there."""
-    if os.environ.get(INSIDE):
+    if is_inside():
         return
     os.environ[INSIDE] = "1"
     sys.exit(subprocess.run([*NAMESPACES, sys.executable, *sys.argv]).returncode)
@@ -58,7 +63,7 @@ class TwoHosts:
 
     def set_rate(self, gbit):
         for i in (1, 2):
-            _shell(f"tc -n h{i} qdisc replace dev eth0 root tbf rate {gbit}gbit burst {BURST} latency 5ms")
+            _shell(f"tc -n h{i} qdisc replace dev eth0 root tbf rate {gbit}gbit burst {BURST} limit {QUEUE}")
 
     def mpirun(self, command):
         return ["mpirun", "--host", f"{NETWORK}.1:1,{NETWORK}.2:1", "-np", 2, "--map-by", "node", "--bind-to", "none",
