@@ -21,8 +21,8 @@ struct LayerCosts {
 // same, so it only matters how many a rank gets, and giving each to the rank that it makes the least expensive is
 // optimal; ties go to the first.
 //
-// Every chunk has at least one layer. ConfigError, naming the keys, where that cannot be, or where `given` has the wrong
-// count or sum.
+// Every chunk has at least one layer. ConfigError, naming the keys, where that cannot be, or where `given` has the
+// wrong count or sum.
 std::vector<LayerRange> split_layers(int num_layers, const std::vector<int>& rank_of_chunk,
                                      const std::vector<int>& given, const LayerCosts& costs);
 

@@ -179,7 +179,7 @@ TEST(Layouts, RefuseKeyHeadsThatUlyssesCannotDeal) {
   } catch (const ConfigError& e) {
     message = e.what();
   }
-  EXPECT_THAT(message, ::testing::HasSubstr("neither divides the other"));
+  EXPECT_THAT(message, ::testing::HasSubstr("take cp_method: ring"));
   o.parallel.cp_method = ContextMethod::kRing;
   EXPECT_NO_THROW(TinyRun(o, &world()));
 }

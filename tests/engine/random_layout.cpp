@@ -103,7 +103,7 @@ void draw_data(Dice& dice, TinyOptions& o) {
   const ParallelOptions& p = o.parallel;
   const int64_t pieces = p.cp == 1 ? 1 : p.cp_method == ContextMethod::kRing ? 2 * p.cp : p.cp;
   const auto cut = [&](int64_t rows) { return (rows + pieces - 1) / pieces * pieces; };
-  o.sequence = cut(dice.one_of<int64_t>({5, 16, 21, 32, 40, 48}));
+  o.sequence = cut(dice.one_of<int64_t>({1, 5, 16, 21, 32, 40, 48}));
   const int64_t pp = p.pp;
   const int64_t passes = dice.one_of<int64_t>({1, std::max<int64_t>(1, pp - 1), pp, pp + 1, 2 * pp, 2 * pp + 1});
   int64_t micro_batch = 1 + dice.below(3);

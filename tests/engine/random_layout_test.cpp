@@ -61,6 +61,7 @@ TEST(RandomLayout, DrawsEveryStrategyAndTheirCorners) {
     see(p.pp > 1 && passes > p.pp && passes % p.pp != 0, "no multiple of the stages");
     const int64_t rows = *o.train.micro_batch * o.sequence / p.cp;
     see(p.tp > 1 && p.sp && rows % p.tp != 0, "rows that do not divide");
+    see(p.tp > 1 && p.sp && rows < p.tp, "ranks without rows");
   });
   for (const std::string& name : schedule_names()) EXPECT_TRUE(seen.count(name)) << name;
   for (const char* what : {"three chunks a stage",
