@@ -16,7 +16,7 @@ log: {{tensorboard: false, trace_from: {trace_from}, trace_steps: {trace_steps}}
 """
 WARM = 3  # steps that do not count: connections, first forms
 DP = dict(layers=8, width=512, heads=8, ffn=1536, sequence=256, batch=16, precision="bf16")
-TP = dict(layers=8, width=256, heads=4, ffn=512, sequence=256, batch=16, precision="bf16")
+TP = dict(layers=4, width=512, heads=8, ffn=1536, sequence=256, batch=16, precision="bf16")
 
 
 def union(spans):
