@@ -4,7 +4,6 @@
 #include "engine/micro_batch_size.h"
 
 #include <algorithm>
-#include <exception>
 #include <limits>
 
 namespace deepflow {
@@ -135,17 +134,16 @@ MemoryPlan plan_training(const TrainingMemory& run, const RankLayout& layout, in
 
 MemoryPlan agree(Communicator& comm, const TrainingMemory& run, const RankLayout& layout, int64_t share) {
   MemoryPlan plan;
-  std::exception_ptr too_big;
+  std::string too_big;
   try {
     plan = plan_training(run, layout, share);
-  } catch (const ConfigError&) {
-    too_big = std::current_exception();
+  } catch (const ConfigError& e) {
+    too_big = e.what();
   }
-  const double failed = too_big ? 1 : 0;
-  const double any = max_doubles(comm, std::span(&failed, 1), "recomputation fits").front();
-  if (too_big) std::rethrow_exception(too_big);
-  if (any > 0)
-    throw ConfigError("model.recompute auto: nothing fits the budget of another rank; it says what it needs");
+  const double mine_failed = too_big.empty() ? 0 : comm.size() - comm.rank();
+  const int failed =
+      comm.size() - static_cast<int>(max_doubles(comm, std::span(&mine_failed, 1), "a plan fits").front());
+  if (failed < comm.size()) throw ConfigError("{}", broadcast_text(comm, too_big, failed, "what does not fit"));
 
   std::vector<Recompute> of_model(static_cast<size_t>(layout.model.layers), Recompute::kNone);
   auto next = plan.policies.begin();

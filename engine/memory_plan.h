@@ -64,8 +64,8 @@ std::vector<Recompute> strictest(Communicator& comm, const std::vector<Recompute
 // The plan of a rank, with a policy for each of its layers. share: bytes that the rank may count on
 // (engine/form_choice.h), of which two thirds are the budget when none is given; 0: unknown, and nothing is recomputed.
 MemoryPlan plan_training(const TrainingMemory& run, const RankLayout& layout, int64_t share);
-// The plan that all ranks follow, with a policy for every layer of the model. Collective: a rank for which nothing fits
-// makes every rank throw. The activations are this rank's.
+// The plan that all ranks follow, with a policy for every layer of the model. Collective: where nothing fits a
+// rank, all throw what the lowest such rank needs. The activations are this rank's.
 MemoryPlan agree(Communicator& comm, const TrainingMemory& run, const RankLayout& layout, int64_t share);
 
 }  // namespace deepflow

@@ -56,7 +56,7 @@ class TrainingRun(EndToEnd):
         events = json.loads((self.run_dir / "trace.json").read_text())["traceEvents"]
         spans = [e for e in events if e["ph"] == "X"]
         self.assertEqual({e["pid"] for e in spans}, set(range(ranks)))
-        for name in ("forward", "backward", "optimizer"):
+        for name in ("F c0 m0", "BW c0 m0", "optimizer"):
             self.assertEqual(sum(e["name"] == name for e in spans), 2 * ranks, name)
         self.assertTrue(all(e["dur"] >= 0 for e in spans))
 
