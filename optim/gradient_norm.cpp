@@ -8,17 +8,24 @@
 namespace deepflow {
 
 std::vector<ShardPiece> counted_pieces(ResidentStore& store, const GradientDomains& domains) {
+  const auto by_domain = [&](auto&& of) {
+    return PerDomain<int>(of(GradientDomain::kDense), of(GradientDomain::kExpert));
+  };
+  const bool whole = store.shards().num_ranks() == 1;
   std::vector<ShardPiece> pieces;
-  if (store.shards().num_ranks() == 1) {
+  if (whole) {
     // The sum is whole on all ranks of the gradient axes: each counts a share.
-    Communicator& all = domains.gradient();
-    pieces = ShardMap(store.buckets(), all.size(), UpdateUnit::kRow).pieces(all.rank());
-  } else if (domains.replica().rank() == 0) {
+    const ShardMap shares(store.buckets(), by_domain([&](GradientDomain d) { return domains.gradient(d).size(); }),
+                          UpdateUnit::kRow);
+    pieces = shares.pieces(by_domain([&](GradientDomain d) { return domains.gradient(d).rank(); }));
+  } else {
     pieces = store.pieces();
   }
-  pieces.erase(std::remove_if(pieces.begin(), pieces.end(),
-                              [&](const ShardPiece& piece) { return !domains.counts(*piece.parameter); }),
-               pieces.end());
+  const auto is_for_others = [&](const ShardPiece& piece) {
+    const bool counts_elsewhere = !whole && domains.replica(domains.of(*piece.parameter->pack)).rank() != 0;
+    return counts_elsewhere || !domains.counts(*piece.parameter);
+  };
+  pieces.erase(std::remove_if(pieces.begin(), pieces.end(), is_for_others), pieces.end());
   return pieces;
 }
 

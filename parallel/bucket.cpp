@@ -13,8 +13,8 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 
-// Chunks that read a pack, where the gradients of its members are partial, and whether products read it.
-using Family = std::tuple<std::set<int>, std::set<Communicator*>, bool>;
+// Chunks that read a pack, its domain, where the gradients of its members are partial, and whether products read it.
+using Family = std::tuple<std::set<int>, GradientDomain, std::set<Communicator*>, bool>;
 
 bool is_read_by_products(Role role) { return role == Role::kMatrix || role == Role::kExpert || role == Role::kHead; }
 
@@ -23,7 +23,9 @@ Family family_of(const Pack& pack, const GradientDomains* domains, bool matrices
   std::set<Communicator*> partial;
   if (domains)
     for (const Parameter* p : pack.members) partial.insert(domains->partial(*p));
-  return {{chunks.begin(), chunks.end()}, std::move(partial), matrices_apart && is_read_by_products(pack.role())};
+  const GradientDomain domain = domains ? domains->of(pack) : GradientDomain::kDense;
+  return {
+      {chunks.begin(), chunks.end()}, domain, std::move(partial), matrices_apart && is_read_by_products(pack.role())};
 }
 
 // `offset`: of the pack, which is the last one so far.
@@ -59,10 +61,12 @@ std::vector<Bucket> make_buckets(ParameterRegistry& registry, int64_t bucket_ele
   auto& packs = registry.packs();
   for (auto pack = packs.rbegin(); pack != packs.rend(); ++pack) {
     if (!pack->local) continue;
-    std::vector<Bucket>& buckets = families[family_of(*pack, domains, matrices_apart)];
+    const Family family = family_of(*pack, domains, matrices_apart);
+    std::vector<Bucket>& buckets = families[family];
     const int64_t limit = buckets.size() <= 1 ? bucket_elements / 4 : bucket_elements;
     if (buckets.empty() || buckets.back().num_elements + pack->num_elements() > limit) buckets.emplace_back();
     Bucket& bucket = buckets.back();
+    bucket.domain = std::get<GradientDomain>(family);
     bucket.packs.push_back(&*pack);
     bucket.offsets.push_back(bucket.num_elements);
     if (domains) add_partial_ranges(bucket, *pack, bucket.num_elements, *domains);

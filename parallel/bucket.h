@@ -17,15 +17,16 @@ struct PartialRange {
 
 // Packs whose gradients are exchanged together, in flat f32 memory: masters and gradients have the same layout. Packs
 // start at multiples of 64 elements; what lies between them stays zero. A bucket holds packs of one family: read by the
-// same model chunks, so that it completes with their backward alone, and partial over the same ranks.
+// same model chunks, so that it completes with their backward alone, exchanged and partial over the same ranks.
 struct Bucket {
   int id = 0;
   std::vector<Pack*> packs;
   std::vector<int64_t> offsets;  // first element of each pack
   int64_t num_elements = 0;
-  std::vector<PartialRange> partial;  // ascending; the same on all ranks of a range's communicator
-  Tensor master, grad;                // f32 [num_elements]; where a store keeps shards only, what it has gathered, and
-                                      // what backward is adding to
+  GradientDomain domain = GradientDomain::kDense;  // the ranks that the exchange sums over
+  std::vector<PartialRange> partial;               // ascending; the same on all ranks of a range's communicator
+  Tensor master, grad;  // f32 [num_elements]; where a store keeps shards only, what it has gathered, and
+                        // what backward is adding to
 
   int64_t offset_of(const Parameter& p) const;
 };

@@ -9,18 +9,18 @@
 namespace deepflow {
 
 GatheredMasters::GatheredMasters(Runtime& runtime, const std::vector<Bucket>& buckets, const ShardMap& shards,
-                                 std::unique_ptr<Communicator> comm, DType compute,
+                                 PerDomain<std::shared_ptr<Communicator>> comms, DType compute,
                                  std::function<void(const Bucket&)> given_up)
     : runtime_(runtime),
       buckets_(buckets),
       shards_(shards),
-      comm_(std::move(comm)),
+      comms_(std::move(comms)),
       compute_(compute),
       given_up_(std::move(given_up)),
       gathered_(buckets.size()),
       read_exactly_(buckets.size(), compute == DType::kF32) {
   for (const Bucket& bucket : buckets) {
-    const int64_t count = shards.counts(bucket.id)[static_cast<size_t>(comm_->rank())];
+    const int64_t count = shards.counts(bucket.id)[static_cast<size_t>(comms_[bucket.domain]->rank())];
     shards_of_.push_back(Tensor::empty(runtime.memory(), {count}, DType::kF32));
     fill(runtime, shards_of_.back(), 0);
   }
@@ -32,6 +32,11 @@ GatheredMasters::~GatheredMasters() {
       if (g.pending) g.pending->wait_host();
     } catch (const CommError&) {
     }
+}
+
+int64_t GatheredMasters::bytes_sent() const {
+  const Communicator &dense = *comms_[GradientDomain::kDense], &expert = *comms_[GradientDomain::kExpert];
+  return dense.bytes().sent + (&expert != &dense ? expert.bytes().sent : 0);
 }
 
 bool GatheredMasters::is_rounded(int bucket, Read read) const {
@@ -48,7 +53,7 @@ void GatheredMasters::gather(int bucket, bool rounded) {
   }
   Gathered& g = gathered_[b];
   g.value = Tensor::empty(runtime_.memory(), {buckets_[b].num_elements}, dtype);
-  g.pending = comm_->all_gather(mine, g.value, shards_.counts(bucket), "parameters");
+  g.pending = comms_[buckets_[b].domain]->all_gather(mine, g.value, shards_.counts(bucket), "parameters");
 }
 
 void GatheredMasters::give_up(int bucket) {

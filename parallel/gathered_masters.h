@@ -24,10 +24,11 @@ class GatheredMasters {
   static constexpr int kAhead = 2;
   enum class Read : uint8_t { kExact, kRounded };
 
-  // comm: the ranks of the shard map, with a queue of its own, so that gathers do not stand behind gradients.
+  // comms: the ranks of the shard map, with queues of their own, so that gathers do not stand behind gradients.
   // given_up: called with a bucket when its gathered values end, to drop what was derived from them.
   GatheredMasters(Runtime& runtime, const std::vector<Bucket>& buckets, const ShardMap& shards,
-                  std::unique_ptr<Communicator> comm, DType compute, std::function<void(const Bucket&)> given_up);
+                  PerDomain<std::shared_ptr<Communicator>> comms, DType compute,
+                  std::function<void(const Bucket&)> given_up);
   ~GatheredMasters();
 
   // f32, this rank's elements of the bucket; whoever writes them calls `wait` before and `written` after.
@@ -40,7 +41,7 @@ class GatheredMasters {
   void begin_step(int passes);
   void end_step();      // waits for what is under way and gives everything up
   void gather_ahead();  // what the next step will use first
-  int64_t bytes_sent() const { return comm_->bytes().sent; }
+  int64_t bytes_sent() const;
 
  private:
   struct Gathered {
@@ -56,7 +57,7 @@ class GatheredMasters {
   Runtime& runtime_;
   const std::vector<Bucket>& buckets_;
   const ShardMap& shards_;
-  std::unique_ptr<Communicator> comm_;
+  PerDomain<std::shared_ptr<Communicator>> comms_;  // may be one and the same
   DType compute_;
   std::function<void(const Bucket&)> given_up_;
   std::vector<Tensor> shards_of_;  // by bucket id

@@ -13,9 +13,9 @@ constexpr size_t kArrivalsUnderWay = 2;  // buckets whose memory waits for the e
 
 }  // namespace
 
-GradientBuffers::GradientBuffers(Runtime& runtime, std::vector<Bucket>& buckets, const ShardMap& shards, int rank,
-                                 bool sharded, bool alone)
-    : runtime_(runtime), buckets_(buckets), shards_(shards), rank_(rank), sharded_(sharded), alone_(alone) {
+GradientBuffers::GradientBuffers(Runtime& runtime, std::vector<Bucket>& buckets, const ShardMap& shards,
+                                 PerDomain<int> ranks, bool sharded, bool alone)
+    : runtime_(runtime), buckets_(buckets), shards_(shards), ranks_(ranks), sharded_(sharded), alone_(alone) {
   progress_.resize(buckets.size());
   for (const Bucket& bucket : buckets)
     for (size_t i = 0; i < bucket.packs.size(); ++i) {
@@ -132,12 +132,14 @@ void GradientBuffers::send_shards(Bucket& bucket) {
   BucketState& p = progress(bucket);
   Arrival arrival{bucket.id, {}, nullptr};
   Tensor mine;
-  if (p.sends++ > 0) {
+  if (shards_.num_ranks(bucket.domain) == 1) {  // nobody to share with: the gradient itself is the shard
+    (p.sends++ > 0 ? arrival.to_add : p.shard) = bucket.grad;
+  } else if (p.sends++ > 0) {
     mine = arrival.to_add = bucket.grad.flat_range(shard_begin(bucket), shard_begin(bucket) + shard_size(bucket));
   } else {
     mine = p.shard = Tensor::empty(runtime_.memory(), {shard_size(bucket)}, DType::kF32);
   }
-  arrival.work = exchange_->reduce(bucket, mine);
+  if (mine.defined()) arrival.work = exchange_->reduce(bucket, mine);
   arrivals_.push_back(std::move(arrival));
   bucket.grad = {};
   for (const Pack* pack : bucket.packs) state(*pack).pending = 0;

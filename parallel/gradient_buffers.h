@@ -25,10 +25,10 @@ namespace deepflow {
 // they do as they run the same program.
 class GradientBuffers {
  public:
-  // rank: this rank's among those of the shard map. alone: no other rank has anything to say about gradients, so that
+  // ranks: this rank's among those of the shard map. alone: no other rank has anything to say about gradients, so that
   // they are final when complete.
-  GradientBuffers(Runtime& runtime, std::vector<Bucket>& buckets, const ShardMap& shards, int rank, bool sharded,
-                  bool alone);
+  GradientBuffers(Runtime& runtime, std::vector<Bucket>& buckets, const ShardMap& shards, PerDomain<int> ranks,
+                  bool sharded, bool alone);
   ~GradientBuffers();  // waits for what is under way
   GradientBuffers(const GradientBuffers&) = delete;
   GradientBuffers& operator=(const GradientBuffers&) = delete;
@@ -68,8 +68,10 @@ class GradientBuffers {
   BucketState& progress(const Bucket& bucket) { return progress_[static_cast<size_t>(bucket.id)]; }
   bool goes_every_pass(const Bucket& bucket) const { return sharded_ && bucket.partial.empty(); }
   bool is_final() const { return alone_ && exchange_ && exchange_->is_local(); }
-  int64_t shard_begin(const Bucket& bucket) const { return shards_.begin(bucket.id, rank_); }
-  int64_t shard_size(const Bucket& bucket) const { return shards_.counts(bucket.id)[static_cast<size_t>(rank_)]; }
+  int64_t shard_begin(const Bucket& bucket) const { return shards_.begin(bucket.id, ranks_[bucket.domain]); }
+  int64_t shard_size(const Bucket& bucket) const {
+    return shards_.counts(bucket.id)[static_cast<size_t>(ranks_[bucket.domain])];
+  }
   void ensure_memory(Bucket& bucket);
   void complete(Bucket& bucket);
   void sum_complete_partial_buckets();
@@ -81,7 +83,7 @@ class GradientBuffers {
   Runtime& runtime_;
   std::vector<Bucket>& buckets_;
   const ShardMap& shards_;
-  int rank_;
+  const PerDomain<int> ranks_;
   bool sharded_, alone_;
   std::vector<PackState> packs_;       // by pack id
   std::vector<BucketState> progress_;  // by bucket id

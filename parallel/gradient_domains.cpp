@@ -20,18 +20,17 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
 // Ranks that share something, as the lowest rank of each rank's group.
 using Grouping = std::vector<int>;
 
-// What of a spec decides how ranks share it; the same for all layers.
-std::string signature(const ParameterSpec& spec, const std::set<int>& stages) {
-  std::string text = fmt::format("{} {}", fmt::join(spec.partial, "+"), fmt::join(stages, ","));
-  for (const Split& s : spec.placement)
-    text += fmt::format(" {}:{}/{}{}", s.dim, s.units, fmt::join(s.axes, "+"), s.even ? "" : " uneven");
-  return text;
-}
-
 class Grouper {
  public:
-  Grouper(const Mesh& mesh, std::span<const int> rank_of_chunk) : rank_of_chunk_(rank_of_chunk) {
-    for (int r = 0; r < mesh.num_ranks(); ++r) coords_.push_back(mesh.coord_of(r));
+  // On the grid of experts, or on that of all else.
+  Grouper(const Mesh& mesh, std::span<const int> rank_of_chunk, bool experts)
+      : rank_of_chunk_(rank_of_chunk), gradient_axes_(experts ? kExpertGradientAxes.all : kDenseGradientAxes.all) {
+    for (int r = 0; r < mesh.num_ranks(); ++r)
+      coords_.push_back(experts ? mesh.coord_among_experts(r) : mesh.coord_of(r));
+    if (experts) return;
+    for (MeshCoord& coord : coords_)
+      coord.erase(std::remove_if(coord.begin(), coord.end(), [](const MeshAxis& a) { return is_of_experts(a.name); }),
+                  coord.end());
   }
 
   std::set<int> stages(const ParameterSpec& spec) const {
@@ -75,7 +74,7 @@ class Grouper {
 
   Grouping partial(const ParameterSpec& spec) const {
     return group(spec, [&](const std::string& axis) {
-      if (contains(kGradientAxes, axis)) return false;
+      if (contains(gradient_axes_, axis)) return false;
       if (axis == kPipelineAxis || contains(spec.partial, axis)) return true;
       return std::any_of(spec.placement.begin(), spec.placement.end(), [&](const Split& s) {
         return contains(s.axes, axis);  // ranks with different parts are kept apart by their parts
@@ -83,13 +82,27 @@ class Grouper {
     });
   }
   Grouping holders(const ParameterSpec& spec) const {
-    return group(spec, [](const std::string& axis) { return !contains(kGradientAxes, axis); });
+    return group(spec, [&](const std::string& axis) { return !contains(gradient_axes_, axis); });
   }
 
  private:
+  static bool is_of_experts(const std::string& axis) {
+    return axis == "ep" || axis == "etp" || contains(kExpertGradientAxes.all, axis);
+  }
+
   std::span<const int> rank_of_chunk_;
+  const std::vector<std::string>& gradient_axes_;
   std::vector<MeshCoord> coords_;
 };
+
+// What of a parameter decides how ranks share it; the same for all layers.
+std::string signature(const Parameter& p, const Grouper& grouper) {
+  std::string text = fmt::format("{} {} {}", p.spec.role == Role::kExpert, fmt::join(p.spec.partial, "+"),
+                                 fmt::join(grouper.stages(p.spec), ","));
+  for (const Split& s : p.spec.placement)
+    text += fmt::format(" {}:{}/{}{}", s.dim, s.units, fmt::join(s.axes, "+"), s.even ? "" : " uneven");
+  return text;
+}
 
 bool is_alone(const Grouping& g, size_t rank) { return std::count(g.begin(), g.end(), g[rank]) == 1; }
 
@@ -116,12 +129,18 @@ bool merge(Grouping& into, const Grouping& g) {
 
 GradientDomains::GradientDomains(Mesh& mesh, const ParameterRegistry& registry, std::span<const int> rank_of_chunk) {
   world_ = &mesh.world();
-  gradient_ = &mesh.along(kGradientAxes);
-  shard_ = &mesh.along(kShardAxes);
-  replica_ = &mesh.along(kReplicaAxes);
+  const bool has_experts = std::any_of(registry.packs().begin(), registry.packs().end(),
+                                       [](const Pack& pack) { return pack.role() == Role::kExpert; });
+  experts_apart_ = has_experts && mesh.size("ep") * mesh.size("etp") * mesh.size("tp") > 1;
+  const auto ranks_along = [&](const GradientAxes& axes) {
+    return Ranks{&mesh.along(axes.all), &mesh.along(axes.shard), &mesh.along(axes.replica)};
+  };
+  ranks_[GradientDomain::kDense] = ranks_along(kDenseGradientAxes);
+  ranks_[GradientDomain::kExpert] = experts_apart_ ? ranks_along(kExpertGradientAxes) : ranks_[GradientDomain::kDense];
   const auto me = static_cast<size_t>(world_->rank());
 
-  const Grouper grouper(mesh, rank_of_chunk);
+  const Grouper of_dense(mesh, rank_of_chunk, false);
+  const Grouper of_experts(mesh, rank_of_chunk, true);
   struct Kind {
     size_t grouping;
     bool counts, partial;
@@ -130,7 +149,8 @@ GradientDomains::GradientDomains(Mesh& mesh, const ParameterRegistry& registry, 
   std::vector<Grouping> groupings;
   constexpr size_t kNone = SIZE_MAX;
   for (const Parameter& p : registry.parameters()) {
-    const auto [at, is_new] = kinds.try_emplace(signature(p.spec, grouper.stages(p.spec)), Kind{kNone, false, false});
+    const Grouper& grouper = of(*p.pack) == GradientDomain::kExpert ? of_experts : of_dense;
+    const auto [at, is_new] = kinds.try_emplace(signature(p, grouper), Kind{kNone, false, false});
     if (!is_new) continue;
     at->second.counts = grouper.reads(p.spec, world_->rank()) && grouper.holders(p.spec)[me] == world_->rank();
     const Grouping g = grouper.partial(p.spec);
@@ -146,12 +166,12 @@ GradientDomains::GradientDomains(Mesh& mesh, const ParameterRegistry& registry, 
   for (size_t k = 0; k < groupings.size(); ++k)
     made_.push_back(world_->split(groupings[k][me], world_->rank(), fmt::format("partial gradients {}", k)));
 
-  domains_.resize(registry.packs().size());
+  sharing_.resize(registry.packs().size());
   for (const Pack& pack : registry.packs())
     for (const Parameter* p : pack.members) {
-      const Kind& kind = kinds.at(signature(p->spec, grouper.stages(p->spec)));
+      const Kind& kind = kinds.at(signature(*p, of_dense));
       Communicator* comm = kind.partial ? made_[kind.grouping].get() : nullptr;
-      domains_[static_cast<size_t>(pack.id)].push_back({comm, kind.counts});
+      sharing_[static_cast<size_t>(pack.id)].push_back({comm, kind.counts});
     }
 }
 
@@ -161,10 +181,14 @@ int64_t GradientDomains::bytes_sent() const {
   return bytes;
 }
 
-const GradientDomains::Domain& GradientDomains::of(const Parameter& p) const {
+GradientDomain GradientDomains::of(const Pack& pack) const {
+  return experts_apart_ && pack.role() == Role::kExpert ? GradientDomain::kExpert : GradientDomain::kDense;
+}
+
+const GradientDomains::Sharing& GradientDomains::sharing(const Parameter& p) const {
   const auto& members = p.pack->members;
   const auto place = static_cast<size_t>(std::find(members.begin(), members.end(), &p) - members.begin());
-  return domains_[static_cast<size_t>(p.pack->id)][place];
+  return sharing_[static_cast<size_t>(p.pack->id)][place];
 }
 
 }  // namespace deepflow

@@ -91,35 +91,72 @@ std::vector<AxisSize> fit_layout(std::vector<AxisSize> axes, int num_ranks) {
   return axes;
 }
 
-std::vector<AxisSize> layout_of(const ParallelOptions& o, int num_ranks) {
+namespace {
+
+// Ranks of a stage that have the same part of the same experts are dealt into as many replicas as the batch has, where
+// that many divide them.
+std::vector<AxisSize> expert_axes_of(const ParallelOptions& o, const std::vector<AxisSize>& axes) {
+  int ranks = 1;
+  for (const AxisSize& a : axes)
+    if (a.name != "pp") ranks *= a.size;
+  const int64_t parts = int64_t{o.ep} * o.etp;
+  if (ranks % parts != 0) {
+    std::vector<int> possible;
+    for (const int d : divisors(ranks))
+      if (ranks % (int64_t{d} * o.etp) == 0) possible.push_back(d);
+    throw ConfigError("parallel.ep: {}{} does not divide the {} rank{} of a pipeline stage ({}); {}", o.ep,
+                      o.etp > 1 ? fmt::format(" x etp {} = {}", o.etp, parts) : "", ranks, ranks == 1 ? "" : "s",
+                      text_of({{"dp", axes[1].size * axes[2].size}, axes[3], axes[4]}),
+                      possible.empty() ? fmt::format("etp can be {}", fmt::join(divisors(ranks), ", "))
+                                       : fmt::format("ep can be {} here", fmt::join(possible, ", ")));
+  }
+  const int same = static_cast<int>(ranks / parts), batch_replicas = axes[1].size;
+  const int replicas = same % batch_replicas == 0 ? batch_replicas : 1;
+  return {axes[0], {"er", replicas}, {"es", same / replicas}, {"ep", o.ep}, {"etp", o.etp}};
+}
+
+}  // namespace
+
+Layout layout_of(const ParallelOptions& o, int num_ranks) {
   const std::vector<AxisSize> fitted = fit_layout({{"pp", o.pp}, {"dp", o.dp}, {"cp", o.cp}, {"tp", o.tp}}, num_ranks);
   const int dp = fitted[1].size, shard = o.shard == 0 ? dp : o.shard;
   if (dp % shard != 0)
     throw ConfigError("parallel.shard: {} does not divide the {} data-parallel ranks; it can be {}", shard, dp,
                       fmt::join(divisors(dp), ", "));
-  return {fitted[0], {"dr", dp / shard}, {"ds", shard}, fitted[2], fitted[3]};
+  const std::vector<AxisSize> axes = {fitted[0], {"dr", dp / shard}, {"ds", shard}, fitted[2], fitted[3]};
+  return {axes, expert_axes_of(o, axes)};
 }
 
-Mesh::Mesh(Communicator& world, std::vector<AxisSize> axes) : world_(world), axes_(std::move(axes)) {
-  int64_t product = 1;
-  for (const AxisSize& a : axes_) product *= a.size;
-  DF_ASSERT(product == world_.size(), "{} over {} ranks", text_of(axes_), world_.size());
+Mesh::Mesh(Communicator& world, Layout layout) : world_(world), layout_(std::move(layout)) {
+  for (const std::vector<AxisSize>* axes : {&layout_.axes, &layout_.expert_axes}) {
+    int64_t product = 1;
+    for (const AxisSize& a : *axes) product *= a.size;
+    DF_ASSERT(product == world_.size() || axes->empty(), "{} over {} ranks", text_of(*axes), world_.size());
+  }
   coord_ = coord_of(world_.rank());
-  for (const AxisSize& a : axes_) along(a.name);
+  for (const AxisSize& a : layout_.axes) along(a.name);
+}
+
+MeshCoord Mesh::place_of(int rank, const std::vector<AxisSize>& axes) {
+  MeshCoord coord(axes.size());
+  for (size_t i = axes.size(); i-- > 0;) {
+    coord[i] = {axes[i].name, rank % axes[i].size, axes[i].size};
+    rank /= axes[i].size;
+  }
+  return coord;
 }
 
 MeshCoord Mesh::coord_of(int rank) const {
-  MeshCoord coord(axes_.size());
-  for (size_t i = axes_.size(); i-- > 0;) {
-    coord[i] = {axes_[i].name, rank % axes_[i].size, axes_[i].size};
-    rank /= axes_[i].size;
-  }
+  MeshCoord coord = place_of(rank, layout_.axes);
+  for (const MeshAxis& a : place_of(rank, layout_.expert_axes))
+    if (std::none_of(coord.begin(), coord.end(), [&](const MeshAxis& known) { return known.name == a.name; }))
+      coord.push_back(a);
   return coord;
 }
 
 int Mesh::rank_of(const MeshCoord& coord) const {
   int rank = 0;
-  for (size_t i = 0; i < axes_.size(); ++i) rank = rank * axes_[i].size + coord[i].index;
+  for (size_t i = 0; i < layout_.axes.size(); ++i) rank = rank * layout_.axes[i].size + coord[i].index;
   return rank;
 }
 
@@ -135,6 +172,17 @@ int Mesh::index(std::string_view axis) const {
   return 0;
 }
 
+const std::vector<AxisSize>& Mesh::grid_with(std::span<const std::string> names) const {
+  const auto is_dense = [&](const std::string& name) {
+    return std::any_of(layout_.axes.begin(), layout_.axes.end(), [&](const AxisSize& a) { return a.name == name; });
+  };
+  const bool dense = std::any_of(names.begin(), names.end(), [&](const auto& n) { return size(n) > 1 && is_dense(n); });
+  const bool experts =
+      std::any_of(names.begin(), names.end(), [&](const auto& n) { return size(n) > 1 && !is_dense(n); });
+  DF_ASSERT(!dense || !experts, "axes of two grids: {}", fmt::join(names, ", "));
+  return experts ? layout_.expert_axes : layout_.axes;
+}
+
 Communicator& Mesh::along(std::string_view axis) {
   const std::string name(axis);
   return along(std::span(&name, 1));
@@ -143,7 +191,7 @@ Communicator& Mesh::along(std::string_view axis) {
 Communicator& Mesh::along(std::span<const std::string> axes) {
   std::string key;
   int colour = 0;  // the place on all other axes
-  for (const MeshAxis& a : coord_) {
+  for (const MeshAxis& a : place_of(world_.rank(), grid_with(axes))) {
     const bool inside = a.size > 1 && std::find(axes.begin(), axes.end(), a.name) != axes.end();
     if (inside)
       key += (key.empty() ? "" : "+") + a.name;
@@ -157,14 +205,16 @@ Communicator& Mesh::along(std::span<const std::string> axes) {
 
 std::string Mesh::describe() const {
   std::vector<AxisSize> axes;
-  for (const AxisSize& a : axes_) {
+  for (const AxisSize& a : layout_.axes) {
     const bool continued = a.name == "ds" && !axes.empty() && axes.back().name == "dp";
     if (continued)
       axes.back().size *= a.size;
     else
       axes.push_back({a.name == "dr" ? "dp" : a.name, a.size});
   }
-  return text_of(axes) + (size("dr") > 1 && size("ds") > 1 ? fmt::format(" (shards of {})", size("ds")) : "");
+  std::string text = text_of(axes);
+  if (size("ep") * size("etp") > 1) text += " with " + text_of({{"ep", size("ep")}, {"etp", size("etp")}});
+  return text + (size("dr") > 1 && size("ds") > 1 ? fmt::format(" (shards of {})", size("ds")) : "");
 }
 
 }  // namespace deepflow

@@ -33,6 +33,15 @@ void declare(OptionGroup& group, ParallelOptions& options) {
       .values({{"ring", ContextMethod::kRing}, {"ulysses", ContextMethod::kUlysses}})
       .help("ring: keys and values go round; ulysses: all-to-all, each rank has some heads of whole sequences")
       .source("Liu et al. 2023, Ring Attention; Jacobs et al. 2023, DeepSpeed-Ulysses");
+  group.add("ep", options.ep)
+      .help("expert-parallel ranks, each with some of the experts; ep x etp divides dp x cp x tp")
+      .unit("ranks")
+      .source("Lepikhin et al. 2020, GShard; Liu et al. 2025, MoE parallel folding, arXiv 2504.14960")
+      .range(1, kMostRanks);
+  group.add("etp", options.etp)
+      .help("ranks that split the hidden features of each expert")
+      .unit("ranks")
+      .range(1, kMostRanks);
   group.add("pp", options.pp).help("pipeline stages").unit("ranks").range(1, kMostRanks);
   group.add("vp", options.vp)
       .help("model chunks of each pipeline stage; 0: as few as the schedule can do with")

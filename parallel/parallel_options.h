@@ -25,6 +25,8 @@ struct ParallelOptions {
   bool tp_overlap = true;  // with sp: messages behind products
   int cp = 1;              // ranks that split sequences
   ContextMethod cp_method = ContextMethod::kRing;
+  int ep = 1;               // ranks of a pipeline stage that share the experts
+  int etp = 1;              // ranks that split each expert's matrices
   int pp = 1;               // pipeline stages
   int vp = 0;               // model chunks a stage; 0: as few as can be
   std::string schedule;     // empty: by pp and vp

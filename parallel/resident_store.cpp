@@ -9,8 +9,20 @@
 namespace deepflow {
 namespace {
 
+// Over how many ranks, and this rank's place among them, where what `level` names is sharded.
+PerDomain<int> shard_ranks(const ResidentStoreOptions& o, int level) {
+  if (o.zero < level || !o.domains) return PerDomain<int>(1);
+  return {o.domains->shard(GradientDomain::kDense).size(), o.domains->shard(GradientDomain::kExpert).size()};
+}
+
+PerDomain<int> shard_places(const ResidentStoreOptions& o) {
+  if (o.zero < 1 || !o.domains) return PerDomain<int>(0);
+  return {o.domains->shard(GradientDomain::kDense).rank(), o.domains->shard(GradientDomain::kExpert).rank()};
+}
+
 bool cuts(const ResidentStoreOptions& o, int level) {
-  return o.zero >= level && o.domains && o.domains->shard().size() > 1;
+  const PerDomain<int> ranks = shard_ranks(o, level);
+  return ranks[GradientDomain::kDense] > 1 || ranks[GradientDomain::kExpert] > 1;
 }
 
 // With ZeRO-3, whether a pack is read exactly decides how its bucket travels.
@@ -39,9 +51,9 @@ ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, cons
       registry_(registry),
       options_(options),
       buckets_(buckets_of(registry, options)),
-      shards_(buckets_, cuts(options, 1) ? options.domains->shard().size() : 1, options.unit),
-      shard_rank_(cuts(options, 1) ? options.domains->shard().rank() : 0),
-      gradients_(runtime, buckets_, shards_, shard_rank_, cuts(options, 2),
+      shards_(buckets_, shard_ranks(options, 1), options.unit),
+      shard_places_(shard_places(options)),
+      gradients_(runtime, buckets_, shards_, shard_places_, cuts(options, 2),
                  !options.domains || options.domains->world().size() == 1),
       forms_(runtime, options.compute, options.forms_kept),
       places_(registry.packs().size()),
@@ -53,8 +65,12 @@ ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, cons
     const auto drop_forms = [this](const Bucket& bucket) {
       for (const Pack* pack : bucket.packs) forms_.drop(*pack);
     };
-    gathered_ = std::make_unique<GatheredMasters>(
-        runtime, buckets_, shards_, options.domains->shard().duplicate("parameters"), options.compute, drop_forms);
+    const std::shared_ptr<Communicator> dense = options.domains->shard().duplicate("parameters");
+    std::shared_ptr<Communicator> expert = dense;
+    if (options.domains->has_experts_apart())
+      expert = options.domains->shard(GradientDomain::kExpert).duplicate("parameters of experts");
+    gathered_ = std::make_unique<GatheredMasters>(runtime, buckets_, shards_, PerDomain(dense, expert), options.compute,
+                                                  drop_forms);
     return;
   }
   for (Bucket& bucket : buckets_) {
@@ -143,7 +159,7 @@ Tensor ResidentStore::whole_master(const Parameter& p, Stream& stream) {
 
 Tensor ResidentStore::master_piece(const ShardPiece& piece) {
   if (!gathered_) return buckets_[static_cast<size_t>(piece.bucket)].master.flat_range(piece.begin, piece.end);
-  const int64_t begin = shards_.begin(piece.bucket, shard_rank_);
+  const int64_t begin = shards_.begin(piece.bucket, shard_place(piece.bucket));
   return gathered_->shard(piece.bucket).flat_range(piece.begin - begin, piece.end - begin);
 }
 
@@ -154,8 +170,8 @@ void ResidentStore::load(const Parameter& p, const Tensor& value) {
   if (gathered_) gathered_->wait();
   if (WorkPtr& sharing = sharing_[static_cast<size_t>(at.bucket)]) std::exchange(sharing, nullptr)->wait_host();
   const int64_t start = at.offset + p.pack_offset, size = p.local_shape.num_elements();
-  const int64_t lo = gathered_ ? std::max(start, shards_.begin(at.bucket, shard_rank_)) : start;
-  const int64_t hi = gathered_ ? std::min(start + size, shards_.end(at.bucket, shard_rank_)) : start + size;
+  const int64_t lo = gathered_ ? std::max(start, shards_.begin(at.bucket, shard_place(at.bucket))) : start;
+  const int64_t hi = gathered_ ? std::min(start + size, shards_.end(at.bucket, shard_place(at.bucket))) : start + size;
   if (lo < hi) {
     Tensor to = master_piece({nullptr, at.bucket, lo, hi, {}});
     copy(runtime_, from.flat_range(lo - start, hi - start), to);

@@ -69,7 +69,7 @@ class ResidentStore final : public ParameterStore, public StateOwner {
 
   bool masters_are_sharded() const { return gathered_ != nullptr; }
   const ShardMap& shards() const { return shards_; }
-  std::vector<ShardPiece> pieces() const { return shards_.pieces(shard_rank_); }  // of this rank
+  std::vector<ShardPiece> pieces() const { return shards_.pieces(shard_places_); }  // of this rank
 
   // Whole masters, in place: not with ZeRO-3.
   Tensor master(const Pack& pack);    // f32 [physical_rows, cols]
@@ -105,6 +105,7 @@ class ResidentStore final : public ParameterStore, public StateOwner {
     int64_t offset = 0;
   };
   const Place& place(const Pack& pack) const;
+  int shard_place(int bucket) const { return shard_places_[buckets_[static_cast<size_t>(bucket)].domain]; }
   Tensor slice(const Tensor& bucket, const Pack& pack) const;
   void initialise_piece(const ParameterSpec& spec, const Box& box, const Tensor& values, uint64_t seed);
 
@@ -113,7 +114,7 @@ class ResidentStore final : public ParameterStore, public StateOwner {
   const ResidentStoreOptions options_;
   std::vector<Bucket> buckets_;
   const ShardMap shards_;
-  const int shard_rank_;
+  const PerDomain<int> shard_places_;
   GradientBuffers gradients_;
   FormCache forms_;
   std::unique_ptr<GatheredMasters> gathered_;  // ZeRO-3

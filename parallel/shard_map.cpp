@@ -46,9 +46,10 @@ Box box_of_range(const Parameter& p, int64_t begin, int64_t end) {
 
 }  // namespace
 
-ShardMap::ShardMap(const std::vector<Bucket>& buckets, int num_ranks, UpdateUnit unit)
-    : buckets_(&buckets), num_ranks_(num_ranks) {
+ShardMap::ShardMap(const std::vector<Bucket>& buckets, PerDomain<int> ranks, UpdateUnit unit)
+    : buckets_(&buckets), num_ranks_(ranks) {
   for (const Bucket& bucket : buckets) {
+    const int num_ranks = ranks[bucket.domain];
     std::vector<int64_t> counts;
     int64_t previous = 0;
     for (int r = 1; r <= num_ranks; ++r) {
@@ -61,15 +62,20 @@ ShardMap::ShardMap(const std::vector<Bucket>& buckets, int num_ranks, UpdateUnit
   }
 }
 
+int ShardMap::num_ranks() const {
+  return std::max(num_ranks_[GradientDomain::kDense], num_ranks_[GradientDomain::kExpert]);
+}
+
 int64_t ShardMap::begin(int bucket, int rank) const {
   int64_t sum = 0;
   for (int r = 0; r < rank; ++r) sum += counts(bucket)[static_cast<size_t>(r)];
   return sum;
 }
 
-std::vector<ShardPiece> ShardMap::pieces(int rank) const {
+std::vector<ShardPiece> ShardMap::pieces(PerDomain<int> place) const {
   std::vector<ShardPiece> result;
-  for (const Bucket& bucket : *buckets_)
+  for (const Bucket& bucket : *buckets_) {
+    const int rank = place[bucket.domain];
     for (Pack* pack : bucket.packs)
       for (Parameter* p : pack->members) {
         const int64_t start = bucket.offset_of(*p);
@@ -77,6 +83,7 @@ std::vector<ShardPiece> ShardMap::pieces(int rank) const {
         const int64_t hi = std::min(start + p->local_shape.num_elements(), end(bucket.id, rank));
         if (lo < hi) result.push_back({p, bucket.id, lo, hi, box_of_range(*p, lo - start, hi - start)});
       }
+  }
   return result;
 }
 

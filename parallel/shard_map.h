@@ -22,19 +22,24 @@ struct ShardPiece {
 // map serves exchange, optimizer, gather and checkpoint.
 class ShardMap {
  public:
-  ShardMap(const std::vector<Bucket>& buckets, int num_ranks, UpdateUnit unit);
+  // num_ranks: over which the buckets of each domain are cut.
+  ShardMap(const std::vector<Bucket>& buckets, PerDomain<int> num_ranks, UpdateUnit unit);
+  ShardMap(const std::vector<Bucket>& buckets, int num_ranks, UpdateUnit unit)
+      : ShardMap(buckets, PerDomain<int>(num_ranks), unit) {}
 
-  int num_ranks() const { return num_ranks_; }
+  int num_ranks(GradientDomain domain) const { return num_ranks_[domain]; }
+  int num_ranks() const;  // the most of any domain
   // Elements of a bucket that each rank owns; ranks lie one after another.
   const std::vector<int64_t>& counts(int bucket) const { return counts_[static_cast<size_t>(bucket)]; }
   int64_t begin(int bucket, int rank) const;
   int64_t end(int bucket, int rank) const { return begin(bucket, rank) + counts(bucket)[static_cast<size_t>(rank)]; }
-  // Padding belongs to no piece.
-  std::vector<ShardPiece> pieces(int rank) const;
+  // Padding belongs to no piece. rank: the place among the ranks of each domain.
+  std::vector<ShardPiece> pieces(PerDomain<int> rank) const;
+  std::vector<ShardPiece> pieces(int rank) const { return pieces(PerDomain<int>(rank)); }
 
  private:
   const std::vector<Bucket>* buckets_;
-  int num_ranks_;
+  PerDomain<int> num_ranks_;
   std::vector<std::vector<int64_t>> counts_;
 };
 

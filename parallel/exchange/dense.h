@@ -12,14 +12,13 @@ namespace deepflow {
 // owners of the same shard sum it among themselves in between.
 class DenseExchange final : public Exchange {
  public:
-  // domain: the ranks of the shard map, or without ZeRO all ranks that see different data.
-  DenseExchange(Communicator& domain, const ShardMap& shards, Communicator* replicas = nullptr)
-      : domain_(domain), shards_(shards), replicas_(replicas) {}
-  DenseExchange(const GradientDomains& domains, const ShardMap& shards, int zero)
-      : DenseExchange(zero > 0 ? domains.shard() : domains.gradient(), shards,
-                      zero > 0 ? &domains.replica() : nullptr) {}
+  // ranks: those of the shard map, or without ZeRO all that see different data; replicas: those with the same shard.
+  // Null: none.
+  DenseExchange(Communicator& ranks, const ShardMap& shards, Communicator* replicas = nullptr)
+      : ranks_(&ranks), replicas_(replicas), shards_(shards) {}
+  DenseExchange(const GradientDomains& domains, const ShardMap& shards, int zero);
 
-  bool is_local() const override { return domain_.size() == 1 && !has_replicas(); }
+  bool is_local() const override;
   WorkPtr reduce(Bucket& bucket, const Tensor& mine) override;
   WorkPtr reduce_replicas(Bucket& bucket, const Tensor& mine) override;
   void finish(bool) override {}
@@ -27,14 +26,13 @@ class DenseExchange final : public Exchange {
   void visit_state(const StateVisitor&) override {}
 
  private:
-  bool is_sharded() const { return shards_.num_ranks() > 1; }
-  bool has_replicas() const { return replicas_ && replicas_->size() > 1; }
+  bool is_sharded(const Bucket& bucket) const { return shards_.num_ranks(bucket.domain) > 1; }
+  bool has_replicas(GradientDomain d) const { return replicas_[d] && replicas_[d]->size() > 1; }
 
   Tensor my_part(const Bucket& bucket, const Tensor& flat) const;
 
-  Communicator& domain_;
+  PerDomain<Communicator*> ranks_, replicas_;
   const ShardMap& shards_;
-  Communicator* replicas_;
 };
 
 }  // namespace deepflow

@@ -83,8 +83,9 @@ struct Fixture {
     registry.freeze({});
     buckets = make_buckets(registry, 64);
     shards = std::make_unique<ShardMap>(buckets, 2, UpdateUnit::kRow);
-    masters = std::make_unique<GatheredMasters>(runtime, buckets, *shards, std::make_unique<HalfCommunicator>(log),
-                                                compute, [this](const Bucket& b) { given_up.push_back(b.id); });
+    masters = std::make_unique<GatheredMasters>(
+        runtime, buckets, *shards, PerDomain<std::shared_ptr<Communicator>>(std::make_shared<HalfCommunicator>(log)),
+        compute, [this](const Bucket& b) { given_up.push_back(b.id); });
     for (int b = 0; b < 4; ++b) fill(runtime, masters->shard(b), 1.0f + static_cast<float>(b) + 0x1p-20f);
   }
   Tensor use(int bucket, GatheredMasters::Read read = GatheredMasters::Read::kExact) {

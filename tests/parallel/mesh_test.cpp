@@ -70,13 +70,13 @@ TEST(ParallelOptions, AreDeclared) {
   EXPECT_EQ(options.zero, 1);
   for (const char* key : {"tp", "sp", "tp_overlap", "cp", "cp_method", "pp", "vp", "schedule", "layers", "shard"})
     EXPECT_NE(group.find(key), nullptr) << key;
-  EXPECT_EQ(sizes(layout_of(options, 8)), "pp 1, dr 1, ds 8, cp 1, tp 1");
+  EXPECT_EQ(sizes(layout_of(options, 8).axes), "pp 1, dr 1, ds 8, cp 1, tp 1");
 }
 
 TEST(ParallelOptions, SayWhichRanksAreNeighbours) {
   ParallelOptions options;
   options.pp = 2, options.cp = 2, options.tp = 2, options.shard = 2;
-  EXPECT_EQ(sizes(layout_of(options, 32)), "pp 2, dr 2, ds 2, cp 2, tp 2");
+  EXPECT_EQ(sizes(layout_of(options, 32).axes), "pp 2, dr 2, ds 2, cp 2, tp 2");
   options.shard = 3;
   EXPECT_THROW(layout_of(options, 32), ConfigError);
 }
@@ -86,6 +86,50 @@ LaunchPlace place(const std::map<std::string, std::string>& environment) {
     const auto found = environment.find(name);
     return found == environment.end() ? nullptr : found->second.c_str();
   });
+}
+
+TEST(Layout, FoldsExpertsOverTheRanksOfAStage) {
+  ParallelOptions options;
+  options.pp = 2;
+  options.tp = 2;
+  options.cp = 2;
+  options.shard = 2;
+  options.ep = 4;
+  EXPECT_EQ(sizes(layout_of(options, 32).expert_axes), "pp 2, er 2, es 2, ep 4, etp 1");
+  options.etp = 2;
+  EXPECT_EQ(sizes(layout_of(options, 32).expert_axes), "pp 2, er 2, es 1, ep 4, etp 2");
+  options.ep = 8;  // more ranks than a replica of the batch has
+  EXPECT_EQ(sizes(layout_of(options, 32).expert_axes), "pp 2, er 1, es 1, ep 8, etp 2");
+}
+
+TEST(Layout, SaysHowManyRanksCanShareTheExperts) {
+  ParallelOptions options;
+  options.tp = 2;
+  options.ep = 4;
+  const auto refusal_of = [&] {
+    try {
+      layout_of(options, 12);
+    } catch (const ConfigError& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refusal_of(), "");
+  options.ep = 5;
+  EXPECT_EQ(
+      refusal_of(),
+      "parallel.ep: 5 does not divide the 12 ranks of a pipeline stage (dp 6 x tp 2); ep can be 1, 2, 3, 4, 6, 12 "
+      "here");
+  options.ep = 4;
+  options.etp = 2;
+  EXPECT_EQ(
+      refusal_of(),
+      "parallel.ep: 4 x etp 2 = 8 does not divide the 12 ranks of a pipeline stage (dp 6 x tp 2); ep can be 1, 2, "
+      "3, 6 here");
+  options.etp = 5;
+  EXPECT_EQ(refusal_of(),
+            "parallel.ep: 4 x etp 5 = 20 does not divide the 12 ranks of a pipeline stage (dp 6 x tp 2); etp can be 1, "
+            "2, 3, 4, 6, 12");
 }
 
 TEST(LaunchPlace, NothingMeansAlone) {

@@ -17,13 +17,23 @@
 namespace deepflow::testing {
 
 struct ToyLayout {
-  int pp = 1, dr = 1, ds = 1, cp = 1, tp = 1;
+  int pp = 1, dr = 1, ds = 1, cp = 1, tp = 1, ep = 1, etp = 1;
   int zero = 0;
   DType compute = DType::kF32;
   std::string optimizer = "sgd";
   int kv_units = 1;
   int ranks() const { return pp * dr * ds * cp * tp; }
 };
+
+// Of a whole parameter seen as rows of its last dim: the row that local element i is in.
+inline int64_t logical_row(const Parameter& p, int64_t i) {
+  const std::vector<int64_t>& lo = p.boxes.front().lo;
+  const int64_t row = i / p.local_shape.cols();
+  if (lo.size() == 1) return 0;
+  if (lo.size() == 2) return lo[0] + row;
+  const int64_t rows = p.local_shape[1];
+  return (lo[0] + row / rows) * p.spec.shape[1] + lo[1] + row % rows;
+}
 
 // Training without a model: parameters of every kind, placed as a transformer's are, whose gradients are random numbers
 // keyed by (step, sample, parameter, element) and shared out over the ranks that have only a part of the sum.
@@ -34,8 +44,7 @@ class ToyTraining {
   static constexpr int64_t kBucketElements = 6000;
 
   ToyTraining(Communicator& world, const ToyLayout& layout)
-      : layout_(layout),
-        mesh_(world, {{"pp", layout.pp}, {"dr", layout.dr}, {"ds", layout.ds}, {"cp", layout.cp}, {"tp", layout.tp}}) {
+      : layout_(layout), mesh_(world, layout_of(options_of(layout), world.size())) {
     declare();
     std::vector<int> rank_of_chunk;
     for (int s = 0; s < layout.pp; ++s) rank_of_chunk.push_back(s);
@@ -63,7 +72,7 @@ class ToyTraining {
     store->begin_step(passes, exchange.get());
     for (int pass = 0; pass < passes; ++pass) {
       forward();
-      backward(number * kSamples + domains->gradient().rank() * passes + pass, after_contribution);
+      backward({number * kSamples, passes, pass}, after_contribution);
     }
     store->finish_gradients(*stream);
     const double norm = gradient_norm(runtime, *store, counted_, domains->world());
@@ -94,11 +103,32 @@ class ToyTraining {
   std::unique_ptr<Optimizer> optimizer;
 
  private:
+  struct Pass {
+    int first_sample, num_passes, pass;
+  };
+
+  static ParallelOptions options_of(const ToyLayout& l) {
+    ParallelOptions o;
+    o.pp = l.pp;
+    o.dp = l.dr * l.ds;
+    o.shard = l.ds;
+    o.cp = l.cp;
+    o.tp = l.tp;
+    o.ep = l.ep;
+    o.etp = l.etp;
+    return o;
+  }
   int chunk_of(int layer) const { return layer * layout_.pp / kLayers; }
   ParameterSpec matrix(const std::string& name, const Shape& shape, int chunk, int split_dim, int64_t units) const {
     ParameterSpec spec = parameter(name, shape);
     spec.chunks = {chunk};
     spec.placement = {{split_dim, {"tp"}, units}};
+    return spec;
+  }
+  ParameterSpec experts(const std::string& name, const Shape& shape, int chunk, int split_dim) const {
+    ParameterSpec spec = parameter(name, shape, Role::kExpert);
+    spec.chunks = {chunk};
+    spec.placement = {{0, {"ep"}, 4}, {split_dim, {"etp"}, 8}};
     return spec;
   }
   ParameterSpec norm(const std::string& name, int chunk) const {
@@ -123,6 +153,9 @@ class ToyTraining {
       registry.add(matrix(layer + "o", {48, 48}, chunk, 1, 8));
       registry.add(layer + "mlp",
                    {matrix(layer + "gate", {80, 48}, chunk, 0, 8), matrix(layer + "up", {80, 48}, chunk, 0, 8)});
+      registry.add(layer + "experts", {experts(layer + "experts.gate", {4, 24, 16}, chunk, 1),
+                                       experts(layer + "experts.up", {4, 24, 16}, chunk, 1)});
+      registry.add(experts(layer + "experts.down", {4, 16, 24}, chunk, 2));
     }
     registry.add(norm("norm", last));
   }
@@ -132,35 +165,59 @@ class ToyTraining {
     for (Pack& pack : registry.packs())
       if (pack.local) store->acquire(pack, form_of(pack), *stream);
   }
-  void backward(int sample, const std::function<void()>& after_contribution) {
+  void backward(const Pass& pass, const std::function<void()>& after_contribution) {
     auto& packs = registry.packs();
     const bool last = mesh_.index("pp") == layout_.pp - 1;
-    if (last) contribute(packs.front(), sample, 0.75f);
+    if (last) contribute(packs.front(), pass, 0.75f);
     for (auto pack = packs.rbegin(); pack != packs.rend(); ++pack) {
       if (!pack->local) continue;
       store->acquire(*pack, form_of(*pack), *stream);
       if (pack->id > 0)
-        contribute(*pack, sample, 1);
+        contribute(*pack, pass, 1);
       else if (mesh_.index("pp") == 0)
-        contribute(*pack, sample, 0.25f);
+        contribute(*pack, pass, 0.25f);
       after_contribution();
     }
   }
-  void contribute(Pack& pack, int sample, float reading) {
+
+  // What this rank sees of which samples.
+  struct Share {
+    int sample;
+    float weight;
+  };
+  static Share share_of(const Pass& pass, int data_rank, int place, int places) {
+    const float weight = static_cast<float>(place + 1) * 2.0f / static_cast<float>(places * (places + 1));
+    return {pass.first_sample + data_rank * pass.num_passes + pass.pass, weight};
+  }
+  std::vector<Share> shares(const Parameter& p, const Pass& pass) const {
+    if (p.spec.role != Role::kExpert) {
+      Communicator* comm = p.pack->id > 0 ? domains->partial(p) : nullptr;
+      return {share_of(pass, domains->gradient().rank(), comm ? comm->rank() : 0, comm ? comm->size() : 1)};
+    }
+    // An expert gets the rows of all ranks among which the experts are dealt.
+    std::vector<Share> result;
+    const MeshCoord here = mesh_.coord_among_experts(mesh_.world().rank());
+    for (int rank = 0; rank < mesh_.num_ranks(); ++rank) {
+      const MeshCoord there = mesh_.coord_among_experts(rank);
+      if (there[0].index != here[0].index || there[1].index != here[1].index || there[2].index != here[2].index)
+        continue;
+      const int in_stage = rank % (mesh_.num_ranks() / layout_.pp);
+      result.push_back(share_of(pass, in_stage / layout_.tp, in_stage % layout_.tp, layout_.tp));
+    }
+    return result;
+  }
+  void contribute(Pack& pack, const Pass& pass, float reading) {
     GradientTarget target = store->gradient(pack);
     std::vector<float> values(static_cast<size_t>(pack.num_elements()));
     for (const Parameter* p : pack.members) {
-      Communicator* comm = pack.id > 0 ? domains->partial(*p) : nullptr;
-      const float share =
-          comm ? static_cast<float>(comm->rank() + 1) * 2.0f / static_cast<float>(comm->size() * (comm->size() + 1))
-               : 1;
-      const RandomSite site = random_site(static_cast<uint64_t>(sample), p->spec.name);
       const Box& box = p->boxes.front();
-      const int64_t cols = p->local_shape.cols();
-      for (int64_t i = 0; i < p->local_shape.num_elements(); ++i)
-        values[static_cast<size_t>(p->pack_offset + i)] =
-            share * reading *
-            random_normal(site, box.lo.size() > 1 ? box.lo[0] + i / cols : 0, box.lo.back() + i % cols);
+      for (const Share& share : shares(*p, pass)) {
+        const RandomSite site = random_site(static_cast<uint64_t>(share.sample), p->spec.name);
+        for (int64_t i = 0; i < p->local_shape.num_elements(); ++i)
+          values[static_cast<size_t>(p->pack_offset + i)] +=
+              share.weight * reading *
+              random_normal(site, logical_row(*p, i), box.lo.back() + i % p->local_shape.cols());
+      }
     }
     const Tensor x = Tensor::wrap(values.data(), target.value.shape(), DType::kF32);
     if (target.accumulate)

@@ -16,8 +16,8 @@ using namespace testing;
 constexpr int kSteps = 5;
 
 std::string describe(const ToyLayout& l) {
-  return fmt::format("pp {} dr {} ds {} cp {} tp {} zero {} kv {} {} {}", l.pp, l.dr, l.ds, l.cp, l.tp, l.zero,
-                     l.kv_units, l.optimizer, name_of(l.compute));
+  return fmt::format("pp {} dr {} ds {} cp {} tp {} ep {} etp {} zero {} kv {} {} {}", l.pp, l.dr, l.ds, l.cp, l.tp,
+                     l.ep, l.etp, l.zero, l.kv_units, l.optimizer, name_of(l.compute));
 }
 
 // Layouts of so many ranks that differ in what is summed and sharded where.
@@ -43,6 +43,15 @@ std::vector<ToyLayout> layouts(int ranks) {
   add({.pp = 2, .ds = 2});
   add({.pp = 2, .dr = 2, .compute = DType::kBF16});
   add({.pp = 2, .tp = 2});
+  add({.ds = 2, .ep = 2});
+  add({.tp = 2, .ep = 2});
+  add({.ds = 2, .etp = 2});
+  add({.ds = 4, .ep = 2, .optimizer = "adamw"});
+  add({.ds = 2, .tp = 2, .ep = 4, .compute = DType::kBF16});
+  add({.ds = 2, .cp = 2, .ep = 2, .etp = 2});
+  add({.dr = 2, .ds = 2, .ep = 2});
+  add({.dr = 2, .tp = 2, .etp = 2});
+  add({.pp = 2, .ds = 2, .ep = 2, .optimizer = "adamw"});
   return result;
 }
 
@@ -83,8 +92,7 @@ void expect_slices_of(const Training& whole, const Training& got, const Paramete
     ASSERT_EQ(static_cast<int64_t>(values.size()), p.local_shape.num_elements());
     for (size_t i = 0; i < values.size(); ++i) {
       const auto at = static_cast<int64_t>(i);
-      const int64_t row = box.lo.size() > 1 ? box.lo[0] + at / cols : 0;
-      const float e = expected[static_cast<size_t>(row * all_cols + box.lo.back() + at % cols)];
+      const float e = expected[static_cast<size_t>(logical_row(p, at) * all_cols + box.lo.back() + at % cols)];
       ASSERT_NEAR(values[i], e, 1e-6 * (1 + std::abs(e))) << p.spec.name << " at " << i;
     }
   }
