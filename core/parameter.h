@@ -14,7 +14,8 @@ namespace deepflow {
 enum class Role : uint8_t { kMatrix, kExpert, kEmbedding, kHead, kNorm, kBias, kRouter, kBuffer };
 const char* name_of(Role role);
 
-// Values are a pure function of (seed, parameter name, logical row, logical column): the same on any layout.
+// Values are a pure function of (seed, parameter name, logical row, logical column): the same on any layout. Row o of
+// expert e is row e * out + o.
 struct Initialiser {
   enum class Kind : uint8_t { kNormal, kConstant };
   Kind kind = Kind::kNormal;
@@ -38,7 +39,7 @@ struct Split {
 // The single description of a logical matrix: from it come gradient sums, sharding, norms, checkpoints and names.
 struct ParameterSpec {
   std::string name;  // "layers.0.attention.q.weight": one logical matrix, never a fused one
-  Shape shape;       // unpadded; matrices are [out, in]
+  Shape shape;       // unpadded; matrices are [out, in], experts [experts, out, in]
   std::vector<Split> placement;
   std::vector<std::string> partial;  // axes over which the local gradient is only a partial sum
   std::vector<int> chunks = {0};     // model chunks that read it, one entry a reading (tied embeddings: two)
@@ -77,18 +78,25 @@ bool is_same_part(const ParameterSpec& spec, const MeshCoord& a, const MeshCoord
 
 // Parameters that lie side by side in storage, so that one GEMM reads them all (q|k|v, gate|up): rows are concatenated.
 // Most packs have one member. Ops refer to packs, never to bytes.
+//
+// Members [experts, out, in] make a grouped pack, one group for each local expert; all members have the same extents.
+// In storage a member follows the other with all its experts; the matrix of group g is the members' g-th parts one
+// below the other ([gate_g; up_g]), and the packed forms are those of one group after the other
+// (kernels/ops/pack_forms.h).
 struct Pack {
   int id = 0;
   std::string name;
   std::vector<Parameter*> members;
   int64_t rows = 0, cols = 0;  // local logical extents; vectors are one row
   int64_t physical_rows = 0;   // rows, padded to 64 for embeddings and heads; padding stays zero
+  int64_t groups = 1;          // local experts
   bool local = true;           // some chunk of this rank reads it; others have no storage here
   int uses_per_pass = 0;       // gradient contributions that one micro-batch brings on this rank
   uint64_t version = 1;        // raised by every write to a member: derived forms of older versions are stale
 
   Role role() const { return members.front()->spec.role; }
   int64_t num_elements() const { return physical_rows * cols; }
+  int64_t group_rows() const { return physical_rows / groups; }  // of one group's matrix
 };
 
 // Derived from a pack's f32 master, cached per version, counted as memory, no state.

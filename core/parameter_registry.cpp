@@ -23,6 +23,12 @@ void lay_out(Pack& pack) {
       pack.cols += p->local_shape.num_elements();
   }
   if (!matrix) pack.rows = 1;
+  const Shape& first = pack.members.front()->local_shape;
+  if (first.num_dims() == 3) {
+    for (const Parameter* p : pack.members)
+      DF_ASSERT(p->local_shape == first, "{}: {} beside {}", pack.name, p->local_shape.to_string(), first.to_string());
+    pack.groups = first[0];
+  }
   const Role role = pack.role();
   const bool padded = role == Role::kEmbedding || role == Role::kHead;
   pack.physical_rows = padded ? (pack.rows + kRowPadding - 1) / kRowPadding * kRowPadding : pack.rows;

@@ -16,7 +16,8 @@ class ParameterRegistry {
  public:
   // A pack of one. The name must be new.
   Pack* add(ParameterSpec spec);
-  // Several matrices with the same number of columns, or several vectors, that one GEMM reads.
+  // Several matrices with the same number of columns, or several vectors, that one GEMM reads; or experts with the same
+  // extents.
   Pack* add(const std::string& pack_name, std::vector<ParameterSpec> specs);
   // One more reading of a pack that exists (a tied head).
   void use_again(Pack* pack);

@@ -1,7 +1,6 @@
 #include "parallel/form_cache.h"
 
-#include "kernels/ops/elementwise.h"
-#include "kernels/ops/matmul.h"
+#include "kernels/ops/pack_forms.h"
 
 namespace deepflow {
 namespace {
@@ -22,15 +21,7 @@ Tensor FormCache::acquire(const Pack& pack, Form form, const std::function<Tenso
 }
 
 void FormCache::derive(const Pack& pack, Form form, const Tensor& master, DerivedForm& derived) {
-  if (!derived.value.defined()) {
-    if (form == Form::kRowMajor)
-      derived.value = Tensor::empty(runtime_.memory(), master.shape(), compute_);
-    else
-      derived.value = Tensor::empty(
-          runtime_.memory(),
-          {static_cast<int64_t>(packed_weight_bytes(runtime_, compute_, pack.physical_rows, pack.cols, form))},
-          DType::kU8);
-  }
+  if (!derived.value.defined()) derived.value = empty_form(runtime_, pack, compute_, form);
   if (form == Form::kForward || form == Form::kInputGrad) {
     // One pass over the master serves both.
     if (const WeightPanels both = panels(pack); both.forward && both.input_grad) {
@@ -39,19 +30,16 @@ void FormCache::derive(const Pack& pack, Form form, const Tensor& master, Derive
       return;
     }
   }
-  if (form == Form::kRowMajor)
-    copy(runtime_, master, derived.value);
-  else
-    pack_weight(runtime_, master, compute_, form, derived.value);
+  derive_form(runtime_, pack, master, compute_, form, derived.value);
   derived.version = pack.version;
 }
 
 WeightPanels FormCache::panels(const Pack& pack) {
-  WeightPanels panels{pack.physical_rows, pack.cols};
+  WeightPanels panels = panels_of(pack, nullptr, nullptr);
   for (const Form form : {Form::kForward, Form::kInputGrad}) {
     const auto known = forms_.find({pack.id, form});
     if (known == forms_.end()) continue;
-    if (!lies_in_panels(runtime_, compute_, pack.physical_rows, pack.cols, form)) return {};
+    if (!lies_in_panels(runtime_, pack, compute_, form)) return {};
     (form == Form::kForward ? panels.forward : panels.input_grad) = static_cast<BF16*>(known->second.value.raw());
   }
   return panels;

@@ -9,10 +9,15 @@ namespace deepflow {
 // second operand B [k, n] one panel [k / 2][64][2], the layout that oneDNN calls BA16a64b2a. B is W^T in kForward and W
 // in kInputGrad. An optimizer that holds a tile of the master in its cache writes both there and then, which saves
 // reading the master twice more.
+//
+// Of a grouped pack (core/parameter.h) `out` is that of one group, whose panels follow those of the group before; its
+// rows are those of `members` parts, which are multiples of kPanelBlock and in the master lie member by member.
 struct WeightPanels {
   int64_t out = 0, in = 0;
   BF16* forward = nullptr;
   BF16* input_grad = nullptr;
+  int64_t groups = 1, members = 1;
+  int64_t rows() const { return groups * out; }  // of the master
   bool any() const { return forward || input_grad; }
 };
 

@@ -3,6 +3,7 @@
 #include "core/context.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/matmul.h"
+#include "kernels/ops/pack_forms.h"
 #include "tests/kernels/single_pack.h"
 
 #include <algorithm>
@@ -21,9 +22,10 @@ class BenchStore final : public ParameterStore {
  public:
   BenchStore(Runtime& runtime, DType compute) : runtime_(runtime), compute_(compute) {}
 
-  Pack& add(const std::string& name, const Shape& shape, Role role) {
+  Pack& add(const std::string& name, const Shape& shape, Role role, int members = 1) {
     Pack& pack = packs_.emplace_back();
     testing::make_single_pack(parameters_.emplace_back(), pack, name, shape, role);
+    for (int m = 1; m < members; ++m) testing::add_member(parameters_.emplace_back(), pack);
     Entry& e = entries_[&pack];
     for (Tensor* t : {&e.master, &e.gradient}) {
       *t = Tensor::empty(runtime_.memory(), {pack.physical_rows, pack.cols}, DType::kF32);
@@ -42,9 +44,8 @@ class BenchStore final : public ParameterStore {
       copy(runtime_, e.master, t);
       return t;
     }
-    const size_t bytes = packed_weight_bytes(runtime_, compute_, pack.physical_rows, pack.cols, form);
-    t = Tensor::empty(runtime_.memory(), {static_cast<int64_t>(bytes)}, DType::kU8);
-    pack_weight(runtime_, e.master, compute_, form, t);
+    t = empty_form(runtime_, pack, compute_, form);
+    derive_form(runtime_, pack, e.master, compute_, form, t);
     return t;
   }
   void release(Pack&) override {}

@@ -62,6 +62,27 @@ TEST(ParameterRegistry, LaysPackMembersSideBySide) {
   EXPECT_EQ(registry.num_elements(), 48);
 }
 
+TEST(ParameterRegistry, MakesAGroupOfEveryLocalExpert) {
+  ParameterRegistry registry;
+  ParameterSpec gate = matrix("gate", 8, 4);
+  gate.shape = {6, 8, 4};
+  gate.role = Role::kExpert;
+  gate.placement = {{0, {"ep"}, 6}, {1, {"etp"}, 8}};
+  ParameterSpec up = gate;
+  up.name = "up";
+  Pack* experts = registry.add("gate_up", {gate, up});
+  Pack* plain = registry.add(matrix("w", 8, 4));
+  registry.freeze({{"ep", 2, 3}, {"etp", 1, 2}});
+  EXPECT_EQ(experts->groups, 2);
+  EXPECT_EQ(experts->rows, 2 * 2 * 4);
+  EXPECT_EQ(experts->group_rows(), 8);
+  EXPECT_EQ(experts->cols, 4);
+  EXPECT_EQ(registry.find("up")->pack_offset, 2 * 4 * 4);
+  EXPECT_EQ(registry.find("up")->boxes.front(), (Box{{4, 4, 0}, {6, 8, 4}}));
+  EXPECT_EQ(plain->groups, 1);
+  EXPECT_EQ(plain->group_rows(), 8);
+}
+
 TEST(ParameterRegistry, PadsVocabularyRowsOnly) {
   ParameterRegistry registry;
   ParameterSpec table = matrix("embedding", 97, 4);

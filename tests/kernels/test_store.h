@@ -3,6 +3,7 @@
 #include "core/context.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/matmul.h"
+#include "kernels/ops/pack_forms.h"
 #include "tests/kernels/single_pack.h"
 
 #include <gtest/gtest.h>
@@ -22,10 +23,11 @@ class TestStore final : public ParameterStore {
  public:
   TestStore(Runtime& runtime, DType compute) : runtime_(runtime), compute_(compute) {}
 
-  // tests/kernels/single_pack.h; the padding is zero.
-  Pack& add(const std::string& name, const Shape& shape, Role role) {
+  // tests/kernels/single_pack.h, with as many members of that shape; the padding is zero.
+  Pack& add(const std::string& name, const Shape& shape, Role role, int members = 1) {
     Pack& pack = packs_.emplace_back();
     make_single_pack(parameters_.emplace_back(), pack, name, shape, role);
+    for (int m = 1; m < members; ++m) add_member(parameters_.emplace_back(), pack);
     pack.id = static_cast<int>(packs_.size()) - 1;
     Entry& e = entries_[&pack];
     e.master = Tensor::empty(runtime_.memory(), {pack.physical_rows, pack.cols}, DType::kF32);
@@ -35,8 +37,8 @@ class TestStore final : public ParameterStore {
     return pack;
   }
   // Normal(0, stddev) values, the same for the same name.
-  Pack& add_normal(const std::string& name, const Shape& shape, Role role, float stddev) {
-    Pack& pack = add(name, shape, role);
+  Pack& add_normal(const std::string& name, const Shape& shape, Role role, float stddev, int members = 1) {
+    Pack& pack = add(name, shape, role, members);
     for (int64_t r = 0; r < pack.rows; ++r)
       for (int64_t c = 0; c < pack.cols; ++c)
         master(pack).data<float>()[r * pack.cols + c] = stddev * random_normal(random_site(1, name), r, c);
@@ -63,10 +65,8 @@ class TestStore final : public ParameterStore {
       copy(runtime_, e.master, cast);
       return cast;
     }
-    const auto bytes =
-        static_cast<int64_t>(packed_weight_bytes(runtime_, compute_, pack.physical_rows, pack.cols, form));
-    Tensor packed = Tensor::empty(runtime_.memory(), {bytes}, DType::kU8);
-    pack_weight(runtime_, e.master, compute_, form, packed);
+    Tensor packed = empty_form(runtime_, pack, compute_, form);
+    derive_form(runtime_, pack, e.master, compute_, form, packed);
     return packed;
   }
   void release(Pack& pack) override { --entries_.at(&pack).acquired; }
