@@ -27,6 +27,33 @@ class RowExchangeNode final : public Node {
   Deal deal_;
 };
 
+class SplitRowsNode final : public Node {
+ public:
+  SplitRowsNode(const TensorParallel& tp, const Deal& deal) : tp_(tp), deal_(deal) {}
+  const char* name() const override { return "split_rows"; }
+  std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
+    const ArrivingRows dx = begin_gather(context.runtime, tp_, deal_, out[0].value, "rows, gathered gradients");
+    return {{dx.rows, dx.work}};
+  }
+
+ private:
+  TensorParallel tp_;
+  Deal deal_;
+};
+
+class JoinRowsNode final : public Node {
+ public:
+  JoinRowsNode(int rank, const Deal& deal) : rank_(rank), deal_(deal) {}
+  const char* name() const override { return "join_rows"; }
+  std::vector<Grad> backward_input(BackwardContext&, std::span<Grad> out) override {
+    return {{deal_.part(out[0].value, rank_), nullptr}};
+  }
+
+ private:
+  int rank_;
+  Deal deal_;
+};
+
 Var record(ForwardContext& context, const Var& x, bool gathered, const TensorParallel& tp, const Deal& deal,
            const ArrivingRows& arriving) {
   Tensor y = arriving.wait(context.stream);
@@ -69,6 +96,22 @@ Var scatter_rows(ForwardContext& context, const Var& x, const TensorParallel& tp
   const Deal deal{context.rows.rows(), tp.size()};
   const Tensor summands = contiguous_rows(context.runtime, x.value);
   return record(context, x, false, tp, deal, begin_reduce_scatter(context.runtime, tp, deal, summands, "rows, sum"));
+}
+
+Var split_rows(ForwardContext& context, const Var& x, const TensorParallel& tp) {
+  if (!is_split(&tp)) return x;
+  const Deal deal{context.rows.rows(), tp.size()};
+  Tensor own = deal.part(x.value, tp.rank());
+  if (!context.tape) return {std::move(own)};
+  return context.tape->record(std::make_unique<SplitRowsNode>(tp, deal), std::span(&x, 1), std::move(own));
+}
+
+Var join_rows(ForwardContext& context, const Var& x, const TensorParallel& tp) {
+  if (!is_split(&tp)) return x;
+  const Deal deal{context.rows.rows(), tp.size()};
+  Tensor all = begin_gather(context.runtime, tp, deal, x.value, "rows, joined").wait(context.stream);
+  if (!context.tape) return {std::move(all)};
+  return context.tape->record(std::make_unique<JoinRowsNode>(tp.rank(), deal), std::span(&x, 1), std::move(all));
 }
 
 }  // namespace deepflow

@@ -18,6 +18,13 @@ Var gather_rows(ForwardContext& context, const Var& x, const TensorParallel& tp)
 // forward, one backward.
 Var scatter_rows(ForwardContext& context, const Var& x, const TensorParallel& tp);
 
+// The same two states of rows that all ranks have alike, for what is computed row by row and only once: with n ranks
+// each works on its dealt rows. Every rank reads the result, and has the gradient, of all M rows.
+// This rank's dealt rows of x [M, D]; the gradient is gathered in backward. One transfer backward.
+Var split_rows(ForwardContext& context, const Var& x, const TensorParallel& tp);
+// All rows from every rank's dealt ones; the gradient is this rank's part. One transfer forward.
+Var join_rows(ForwardContext& context, const Var& x, const TensorParallel& tp);
+
 // The transfers themselves, under way.
 struct ArrivingRows {
   Tensor rows;

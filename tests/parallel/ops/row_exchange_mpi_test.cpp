@@ -76,6 +76,24 @@ TEST(RowExchange, ScatteredRowsAreTheSumAndTakeEveryGradient) {
   }
 }
 
+TEST(RowExchange, SplitRowsGatherTheirGradientsAndJoinedOnesSplitThem) {
+  for (const int64_t rows : {0, 1, 3, 64, 257}) {
+    RowsBench bench(rows);
+    const Tensor all = bench.normal("x", {rows, 5}, DType::kF32), dy = bench.normal("dy", {rows, 5}, DType::kF32);
+    Tape tape;
+    ForwardContext forward = bench.context(&tape);
+    BackwardContext backward = bench.backward();
+    const Var x = tape.leaf(all), own = split_rows(forward, x, bench.tp), y = join_rows(forward, own, bench.tp);
+    EXPECT_EQ(values_of(own.value), values_of(bench.own(all)));
+    EXPECT_EQ(values_of(y.value), values_of(all));
+    tape.root(y, {dy, nullptr}, backward);
+    tape.backward(backward);
+    const Grad dx = tape.take(x);
+    if (dx.pending) dx.pending->wait(*bench.stream);
+    EXPECT_EQ(values_of(dx.value), values_of(dy));
+  }
+}
+
 TEST(RowRing, EveryRankSeesTheRowsOfAll) {
   if (test_world().size() == 1) GTEST_SKIP() << "one rank has no ring";
   for (const int64_t rows : {0, 1, 3, 64, 257, 2101})  // the last in parts
