@@ -6,6 +6,7 @@
 #include "kernels/ops/compute_type.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/reuse.h"
+#include "kernels/ops/vector_gradient.h"
 
 #include <algorithm>
 #include <memory>
@@ -39,28 +40,6 @@ void backward_rows(Runtime& runtime, NormKind kind, const cpu::NormBackward<T>& 
   });
 }
 
-// Row sums of `parts` in row order, added into or written over `sum`.
-void add_parts(Runtime& runtime, const Tensor& parts, Tensor& sum) {
-  const float* p = parts.data<float>();
-  float* s = sum.data<float>();
-  const int64_t n = parts.cols();
-  runtime.pool().parallel_for(n, 1024, [&](int64_t begin, int64_t end) {
-    std::copy(p + begin, p + end, s + begin);
-    for (int64_t row = 1; row < parts.rows(); ++row)
-      for (int64_t j = begin; j < end; ++j) s[j] += p[row * n + j];
-  });
-}
-
-void contribute(BackwardContext& context, Pack& pack, const float* value, int64_t n) {
-  GradientTarget target = context.store.gradient(pack);
-  float* into = target.value.data<float>();
-  if (target.accumulate)
-    for (int64_t j = 0; j < n; ++j) into[j] += value[j];
-  else
-    std::copy(value, value + n, into);
-  context.store.contributed(pack);
-}
-
 class NormNode final : public Node {
  public:
   NormNode(NormKind kind, Tensor residual, Tensor statistics, DType compute, bool has_delta, Pack& gain, Pack* bias)
@@ -80,8 +59,8 @@ class NormNode final : public Node {
 
   void backward_weight(BackwardContext& context) override {
     const int64_t n = gain_.cols;
-    contribute(context, gain_, parameter_grads_.data<float>(), n);
-    if (bias_) contribute(context, *bias_, parameter_grads_.data<float>() + n, n);
+    contribute_vector(context, gain_, parameter_grads_.data<float>(), n);
+    if (bias_) contribute_vector(context, *bias_, parameter_grads_.data<float>() + n, n);
   }
 
  private:

@@ -15,7 +15,8 @@ SelfAttention::Options attention_options(const Gpt2Config& c, int layer) {
           .heads = c.heads,
           .kv_heads = c.heads,
           .head_dim = c.width / c.heads,
-          .bias = true,
+          .qkv_bias = true,
+          .out_bias = true,
           .stddev = c.init_std,
           .out_stddev = residual_stddev(c),
           .layer = layer};

@@ -14,7 +14,8 @@ SelfAttention::Options attention_options(const LlamaConfig& c, int layer) {
           .heads = c.heads,
           .kv_heads = c.kv_heads,
           .head_dim = c.head_dim,
-          .bias = c.attention_bias,
+          .qkv_bias = c.attention_bias,
+          .out_bias = c.attention_bias,
           .stddev = c.init_std,
           .out_stddev = residual_stddev(c),
           .layer = layer};

@@ -30,4 +30,19 @@ void Norm::follow_rows(const TensorParallel& tp) {
     if (pack) pack->members.front()->spec.partial = {"tp"};
 }
 
+QueryKeyNorm::QueryKeyNorm(ParameterRegistry& registry, const std::string& name, int64_t head_dim, float eps)
+    : gains_(registry.add(name + ".qk_norm.weight",
+                          std::vector{vector_spec(name + ".q_norm.weight", head_dim, Role::kNorm, 1),
+                                      vector_spec(name + ".k_norm.weight", head_dim, Role::kNorm, 1)})),
+      head_dim_(head_dim),
+      eps_(eps) {}
+
+Var QueryKeyNorm::operator()(ForwardContext& context, const Var& qkv, int64_t heads, int64_t kv_heads) const {
+  return group_rms_norm(context, qkv, *gains_, {{heads, kv_heads}, head_dim_}, eps_);
+}
+
+void QueryKeyNorm::split_heads() {
+  for (Parameter* gain : gains_->members) gain->spec.partial = {"tp"};
+}
+
 }  // namespace deepflow

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/parameter_registry.h"
+#include "kernels/ops/group_rms_norm.h"
 #include "kernels/ops/norm.h"
 #include "parallel/tensor_parallel.h"
 
@@ -32,6 +33,24 @@ class Norm {
  private:
   Pack* gain_;
   Pack* bias_ = nullptr;
+  float eps_;
+};
+
+// RMS norm of every query and key over its head's columns, before rotary positions (Qwen3): all query heads share
+// NAME.q_norm.weight [head_dim], all key heads NAME.k_norm.weight.
+class QueryKeyNorm {
+ public:
+  QueryKeyNorm(ParameterRegistry& registry, const std::string& name, int64_t head_dim, float eps);
+
+  // qkv: `heads` queries, `kv_heads` keys and as many values side by side; in place.
+  Var operator()(ForwardContext& context, const Var& qkv, int64_t heads, int64_t kv_heads) const;
+
+  // Each rank has some heads: gradients are partial sums.
+  void split_heads();
+
+ private:
+  Pack* gains_;
+  int64_t head_dim_;
   float eps_;
 };
 

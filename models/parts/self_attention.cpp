@@ -30,11 +30,14 @@ std::vector<Dense::Output> qkv_outputs(const std::string& name, const Options& o
 SelfAttention::SelfAttention(ParameterRegistry& registry, const std::string& name, const Options& o)
     : shape_(attention_shape(o)),
       layer_(o.layer),
-      qkv_(registry, name + ".qkv", qkv_outputs(name, o), {o.width, o.bias, o.stddev}),
-      out_(registry, name + ".out", o.width, {o.heads * o.head_dim, o.bias, o.out_stddev}) {}
+      qkv_(registry, name + ".qkv", qkv_outputs(name, o), {o.width, o.qkv_bias, o.stddev}),
+      qk_norm_(o.qk_norm_eps ? std::optional<QueryKeyNorm>(std::in_place, registry, name, o.head_dim, *o.qk_norm_eps)
+                             : std::nullopt),
+      out_(registry, name + ".out", o.width, {o.heads * o.head_dim, o.out_bias, o.out_stddev}) {}
 
 Var SelfAttention::operator()(ForwardContext& context, const Var& x, const RopeTable* rope_table) const {
   Var qkv = qkv_(context, x);
+  if (qk_norm_) qkv = (*qk_norm_)(context, qkv, shape_.heads, shape_.kv_heads);
   if (rope_table) qkv = rope(context, qkv, shape_.heads + shape_.kv_heads, *rope_table);
   return out_(context, attend(context, qkv));
 }
@@ -48,6 +51,7 @@ Var SelfAttention::attend(ForwardContext& context, const Var& qkv) const {
 
 void SelfAttention::split_heads(const TensorParallel& tp) {
   qkv_.split_outputs(tp, {shape_.heads, shape_.kv_heads, shape_.kv_heads});
+  if (qk_norm_) qk_norm_->split_heads();
   out_.split_inputs(tp, shape_.heads);
   shape_.heads /= tp.size();
   shape_.kv_heads = std::max<int64_t>(1, shape_.kv_heads / tp.size());

@@ -3,6 +3,7 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/rope.h"
 #include "models/parts/dense.h"
+#include "models/parts/norm.h"
 #include "parallel/context_parallel.h"
 
 #include <optional>
@@ -11,13 +12,14 @@
 namespace deepflow {
 
 // Vaswani et al. 2017, section 3.2, causal; with fewer key heads than query heads grouped-query attention (Ainslie et
-// al. 2023). Parameters: NAME.q, NAME.k, NAME.v (one pack) and NAME.out.
+// al. 2023). Parameters: NAME.q, NAME.k, NAME.v (one pack), with qk_norm NAME.q_norm and NAME.k_norm, and NAME.out.
 class SelfAttention {
  public:
   struct Options {
     int64_t width = 0;
     int64_t heads = 1, kv_heads = 1, head_dim = 64;
-    bool bias = false;
+    bool qkv_bias = false, out_bias = false;
+    std::optional<float> qk_norm_eps;  // queries and keys are normed (QueryKeyNorm)
     float stddev = 0.02f, out_stddev = 0.02f;
     int layer = 0;  // which part of the key-value cache is this layer's
   };
@@ -38,7 +40,9 @@ class SelfAttention {
   AttentionShape shape_;  // heads of this rank
   const ContextParallel* cp_ = nullptr;
   int layer_;
-  Dense qkv_, out_;
+  Dense qkv_;
+  std::optional<QueryKeyNorm> qk_norm_;
+  Dense out_;
 };
 
 }  // namespace deepflow
