@@ -35,6 +35,13 @@ void Tape::root(const Var& var, Grad seed, BackwardContext& context) {
   add_grad(context, {var.node, var.output}, std::move(seed));
 }
 
+void Tape::root(const Var& var, Tensor seed) {
+  DF_ASSERT(var.node != kNoNode && input_cursor_ < 0, "a root must be on the tape before backward");
+  Grad& slot = entries_.at(static_cast<size_t>(var.node)).grads.at(static_cast<size_t>(var.output));
+  DF_ASSERT(!slot.defined(), "a root twice");
+  slot.value = std::move(seed);
+}
+
 void Tape::start_backward() {
   if (input_cursor_ >= 0) return;
   input_cursor_ = weight_cursor_ = mark();

@@ -76,6 +76,8 @@ class Tape {
 
   // Seeds backward: a received gradient, a loss, an auxiliary loss. Any number of them.
   void root(const Var& var, Grad seed, BackwardContext& context);
+  // The same while forward still runs, for a loss of a layer's own, which nothing else reads.
+  void root(const Var& var, Tensor seed);
   // A segment boundary: nodes recorded after it are in later segments.
   int mark() const { return static_cast<int>(entries_.size()); }
 

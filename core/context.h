@@ -54,6 +54,10 @@ struct ForwardContext {
   bool selective = false;  // ops whose output costs only a pass over memory leave a recipe on it (Var::recipe)
   uint64_t seed = 0;
   int64_t step = 0;
+  // Of losses that layers add to the model's (the balance of experts): what each sequence counts, 1 / sequences of the
+  // step over all ranks, and the gradient of their sum (the loss scale). 0: there are none.
+  float sequence_weight = 0;
+  float loss_seed = 1;
   RowInfo rows = {};
   StatisticsSink* statistics = nullptr;
   class KeyValueCache* cache = nullptr;  // generation only (kernels/ops/attention.h)

@@ -26,6 +26,14 @@ class AddResidualNode final : public Node {
   DType delta_;
 };
 
+class AddOutputsNode final : public Node {
+ public:
+  const char* name() const override { return "add_outputs"; }
+  std::vector<Grad> backward_input(BackwardContext&, std::span<Grad> out) override {
+    return {{out[0].value, nullptr}, {out[0].value, nullptr}};
+  }
+};
+
 }  // namespace
 
 Var add_residual(ForwardContext& context, const Var& x, const Var& delta) {
@@ -35,6 +43,15 @@ Var add_residual(ForwardContext& context, const Var& x, const Var& delta) {
   if (!context.tape) return {std::move(r)};
   const Var inputs[] = {x, delta};
   return context.tape->record(std::make_unique<AddResidualNode>(delta.value.dtype()), inputs, std::move(r));
+}
+
+Var add_outputs(ForwardContext& context, const Var& a, const Var& b) {
+  Tensor sum = context.empty(a.value.shape(), a.value.dtype());
+  copy(context.runtime, a.value, sum);
+  add_into(context.runtime, sum, b.value);
+  if (!context.tape) return {std::move(sum)};
+  const Var inputs[] = {a, b};
+  return context.tape->record(std::make_unique<AddOutputsNode>(), inputs, std::move(sum));
 }
 
 }  // namespace deepflow

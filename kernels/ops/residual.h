@@ -8,4 +8,7 @@ namespace deepflow {
 // the last layer's output in its own pass. x: f32; delta: compute dtype. The same bits as the norm's own sum.
 Var add_residual(ForwardContext& context, const Var& x, const Var& delta);
 
+// a + b, both [M, D] of the compute dtype: outputs of two layers that stand side by side.
+Var add_outputs(ForwardContext& context, const Var& a, const Var& b);
+
 }  // namespace deepflow
