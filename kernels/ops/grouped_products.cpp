@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/ops/elementwise.h"
+#include "kernels/ops/grouped_panels.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/pack_forms.h"
 
@@ -26,6 +27,7 @@ void for_each_piece(int64_t begin, int64_t end, F&& f) {
 }  // namespace
 
 void grouped_product(Runtime& runtime, const Tensor& a, const RowGroups& rows, const Tensor& packed, Tensor& c) {
+  if (grouped_panel_product(runtime, a, rows, packed, c)) return;
   const int64_t groups = rows.num_groups();
   for (int64_t g = 0; g < groups; ++g) {
     const Tensor mine = form_of_group(packed, groups, g);
@@ -38,6 +40,7 @@ void grouped_product(Runtime& runtime, const Tensor& a, const RowGroups& rows, c
 
 void grouped_weight_grad(Runtime& runtime, const Tensor& dy, const Tensor& x, const RowGroups& rows, const Pack& weight,
                          GradientTarget& dw) {
+  if (grouped_panel_weight_grad(runtime, dy, x, rows, weight, dw)) return;
   const auto members = static_cast<int64_t>(weight.members.size());
   const int64_t part = weight.group_rows() / members;
   for (int64_t g = 0; g < weight.groups; ++g)

@@ -1,5 +1,7 @@
 #include "kernels/ops/grouped_linear.h"
 
+#include "kernels/ops/gemm_cache.h"
+#include "kernels/ops/grouped_panels.h"
 #include "kernels/ops/linear.h"
 #include "tests/kernels/test_store.h"
 
@@ -112,6 +114,24 @@ TEST(GroupedLinear, IsTheProductOfEveryGroupOnEveryInstructionSet) {
       EXPECT_LT(relative_error(got.dx, expected.dx), tolerance);
       EXPECT_LT(relative_error(got.dw, expected.dw), 2e-6);
     }
+}
+
+// Products of all groups in one job wherever oneDNN asks for panels, and nowhere else.
+TEST(GroupedLinear, MultipliesPanelsItself) {
+  for (const DType dtype : kComputeDtypes) {
+    OpBench bench(dtype);
+    const Case c = cases()[0];
+    Pack& weight = weight_of(bench, c);
+    GemmCache& cache = GemmCache::of(bench.runtime);
+    const bool has_products = dtype == DType::kF32 || (dtype == DType::kBF16 && cache.has_bf16());
+    const bool expected = has_products && cache.panel_bytes(dtype, c.in, c.out()) != 0;
+    const Tensor packed = bench.store.acquire(weight, Form::kForward, *bench.stream);
+    const Tensor x = bench.normal("x", {c.num_rows(), c.in}, dtype);
+    Tensor y = bench.empty({c.num_rows(), c.out()}, dtype);
+    EXPECT_EQ(grouped_panel_product(bench.runtime, x, c.rows(), packed, y), expected) << name_of(dtype);
+    GradientTarget dw = bench.store.gradient(weight);
+    EXPECT_EQ(grouped_panel_weight_grad(bench.runtime, y, x, c.rows(), weight, dw), expected) << name_of(dtype);
+  }
 }
 
 TEST(GroupedLinear, GradientsMatchFiniteDifferences) {
