@@ -118,11 +118,11 @@ StateShape state_shape(const TrainingMemory& run, const RankLayout& layout) {
   StateShape state;
   state.zero = layout.zero;
   state.shards = layout.shards;
-  if (!run.train.offload_optimizer.empty()) state.moments = 0;
   state.compute = layout.compute;
   state.forms = layout.forms;
   state.gradients = Passes(run, layout).gradients;
   count_parameters(state, layout.registry, layout.domains, run.train.bucket_elements);
+  if (run.train.offload_optimizer.empty()) state.optimizer = optimizer_bytes(run.optim, layout.registry);
   return state;
 }
 

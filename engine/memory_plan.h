@@ -4,6 +4,7 @@
 #include "engine/activation_memory.h"
 #include "engine/state_memory.h"
 #include "engine/train_options.h"
+#include "optim/optim_options.h"
 #include "parallel/communicator.h"
 #include "parallel/resident_store.h"
 
@@ -31,6 +32,7 @@ MemoryPlan plan_memory(const PassShape& shape, int64_t state, int64_t budget);
 struct TrainingMemory {
   TrainOptions train;
   int64_t sequence = 0;
+  OptimOptions optim;
 };
 
 // This rank's part of the layout.

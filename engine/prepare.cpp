@@ -80,7 +80,7 @@ SessionOptions session_options(const RunOptions& options, Communicator& all) {
 
 SessionOptions training_session_options(const RunOptions& options, Communicator& all) {
   SessionOptions s = session_options(options, all);
-  s.training = TrainingMemory{options.train, options.data.sequence};
+  s.training = TrainingMemory{options.train, options.data.sequence, options.optim};
   return s;
 }
 

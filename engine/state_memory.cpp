@@ -1,5 +1,6 @@
 #include "engine/state_memory.h"
 
+#include "optim/optimizer.h"
 #include "parallel/bucket.h"
 
 #include <algorithm>
@@ -82,12 +83,21 @@ void count_parameters(StateShape& s, ParameterRegistry& registry, const Gradient
   if (gathers) count_gathered(s, buckets, registry);
 }
 
+int64_t optimizer_bytes(const OptimOptions& optim, const ParameterRegistry& registry) {
+  const OptimizerEntry& entry = find_optimizer(optim.name);
+  int64_t bytes = 0;
+  for (const Parameter& p : registry.parameters())
+    if (p.pack->local) bytes += entry.state_bytes(optim, p);
+  return bytes;
+}
+
 int64_t state_bytes(const StateShape& s) {
   const auto share = [&](int level) { return divided(s.elements, s.zero >= level ? s.shards : 1); };
   const int64_t forms = form_bytes(s.compute) * (s.forms == FormsKept::kAll ? 2 : 1) * s.product_elements;
   const int64_t gradients = s.gradients == GradientMemory::kStays ? kGradient * share(2) : 0;
   const bool gathers = s.zero == 3 && s.shards > 1;
-  return s.moments * share(1) + kMaster * share(3) + gradients + (gathers ? s.gathered_ahead : forms);
+  const int64_t optimizer = divided(s.optimizer, s.zero >= 1 ? s.shards : 1);
+  return optimizer + kMaster * share(3) + gradients + (gathers ? s.gathered_ahead : forms);
 }
 
 int64_t state_in_step(const StateShape& s) { return state_bytes(s) - s.gathered_ahead + s.gathered_in_step; }

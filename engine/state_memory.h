@@ -2,6 +2,7 @@
 
 #include "core/dtype.h"
 #include "engine/activation_memory.h"
+#include "optim/optim_options.h"
 #include "parallel/form_cache.h"
 #include "parallel/gradient_domains.h"
 
@@ -15,7 +16,7 @@ struct StateShape {
   int64_t product_elements = 0;  // of those that products read, which have derived forms
   int zero = 1;                  // docs/memory.md; 0 to 3
   int shards = 1;                // ranks among which ZeRO shares
-  int64_t moments = 8;           // bytes an element that the optimizer keeps in memory
+  int64_t optimizer = 0;         // bytes that the optimizer keeps in memory for them, before ZeRO shares them out
   DType compute = DType::kF32;
   FormsKept forms = FormsKept::kAll;
   GradientMemory gradients = GradientMemory::kGrows;
@@ -30,7 +31,10 @@ struct StateShape {
 void count_parameters(StateShape& shape, ParameterRegistry& registry, const GradientDomains* domains,
                       int64_t bucket_elements);
 
-// Bytes of masters, moments and derived forms, gradients where they stay, and what ZeRO-3 has gathered.
+// What an optimizer keeps for the parameters that this rank reads.
+int64_t optimizer_bytes(const OptimOptions& optim, const ParameterRegistry& registry);
+
+// Bytes of masters, optimizer state and derived forms, gradients where they stay, and what ZeRO-3 has gathered.
 int64_t state_bytes(const StateShape& shape);    // between steps
 int64_t state_in_step(const StateShape& shape);  // from the first forward pass to the last backward
 

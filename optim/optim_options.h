@@ -8,6 +8,25 @@
 
 namespace deepflow {
 
+// `optim.muon` of a recipe (optim/muon.h).
+struct MuonOptions {
+  double momentum = 0.95;
+  bool nesterov = true;
+  int64_t steps = 5;
+  std::string scale = "moonlight";
+  std::string precision = "auto";
+  double adamw_lr = 1;  // fraction of lr
+};
+void declare(OptionGroup& group, MuonOptions& options);
+
+// `optim.adafactor` (optim/adafactor.h).
+struct AdafactorOptions {
+  double decay = 0.8;  // exponent
+  double clip = 1;     // 0: none
+  bool parameter_scale = true, relative_step = false;
+};
+void declare(OptionGroup& group, AdafactorOptions& options);
+
 // The `optim` section of a recipe.
 struct OptimOptions {
   std::string name = "adamw";
@@ -20,7 +39,10 @@ struct OptimOptions {
   double momentum = 0.9;
   bool nesterov = false;
   double weight_decay = 0.1;
-  double clip = 1.0;  // 0: none
+  double clip = 1.0;   // 0: none
+  int64_t block = 64;  // elements that adamw8bit quantises together
+  MuonOptions muon;
+  AdafactorOptions adafactor;
   LossScaleOptions loss_scale;
 };
 

@@ -1,15 +1,23 @@
 #include "optim/optimizer.h"
 
 #include "core/error.h"
+#include "optim/adafactor.h"
 #include "optim/adamw.h"
+#include "optim/adamw_8bit.h"
+#include "optim/lion.h"
+#include "optim/muon.h"
 #include "optim/sgd.h"
 
 namespace deepflow {
 namespace {
 
 constexpr OptimizerEntry kOptimizers[] = {
-    {"adamw", UpdateUnit::kRow, make_adamw},
-    {"sgd", UpdateUnit::kRow, make_sgd},
+    {"adamw", UpdateUnit::kRow, make_adamw, adamw_state_bytes},
+    {"adamw8bit", UpdateUnit::kRow, make_adamw_8bit, adamw_8bit_state_bytes},
+    {"lion", UpdateUnit::kRow, make_lion, lion_state_bytes},
+    {"adafactor", UpdateUnit::kRow, make_adafactor, adafactor_state_bytes},
+    {"muon", UpdateUnit::kMatrix, make_muon, muon_state_bytes},
+    {"sgd", UpdateUnit::kRow, make_sgd, sgd_state_bytes},
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "core/state.h"
 #include "optim/optim_options.h"
+#include "parallel/gradient_domains.h"
 #include "parallel/resident_store.h"
 #include "parallel/shard_map.h"
 
@@ -18,7 +19,9 @@ struct UpdateStep {
 };
 
 // Updates the masters of this rank's pieces from their gradients and marks every pack as written (update_tiles.h).
-// State is f32, one entry per piece. Local: gathering the masters afterwards is the exchange's work.
+// Gathering the masters afterwards is the exchange's work. The gradients are the optimizer's to overwrite. Where a
+// matrix is split over ranks, some optimizers look at all of it: then making one and updating are collective over
+// OptimizerDomain::domains.
 class Optimizer : public StateOwner {
  public:
   virtual void update(const UpdateStep& step) = 0;
@@ -29,7 +32,8 @@ struct OptimizerDomain {
   Runtime& runtime;
   ResidentStore& store;
   std::vector<ShardPiece> pieces;
-  std::string offload_dir;  // folder of a file that holds the state instead of memory; empty: memory
+  std::string offload_dir;                   // folder of a file that holds the state instead of memory; empty: memory
+  const GradientDomains* domains = nullptr;  // who has the other parts; null: this rank is alone
 };
 
 // Adding an optimizer: one file with a factory, one line in optimizer.cpp.
@@ -37,6 +41,7 @@ struct OptimizerEntry {
   const char* name;
   UpdateUnit unit;
   std::unique_ptr<Optimizer> (*make)(const OptimOptions&, OptimizerDomain);
+  int64_t (*state_bytes)(const OptimOptions&, const Parameter&);  // of a rank's local part of a parameter
 };
 const OptimizerEntry& find_optimizer(const std::string& name);
 std::vector<std::string> optimizer_names();

@@ -2,7 +2,8 @@
 
 #include "core/error.h"
 #include "core/mapped_file.h"
-#include "kernels/ops/elementwise.h"
+
+#include <cstring>
 
 namespace deepflow {
 namespace {
@@ -19,34 +20,45 @@ std::shared_ptr<MappedFile> create_file(const std::string& folder, int64_t bytes
 
 }  // namespace
 
-PieceState::PieceState(const OptimizerDomain& domain, std::string name)
-    : name_(std::move(name)), offloaded_(!domain.offload_dir.empty()) {
-  if (!offloaded_) {
-    for (const ShardPiece& piece : domain.pieces) {
-      values_.push_back(Tensor::empty(domain.runtime.memory(), {piece.end - piece.begin}, DType::kF32));
-      fill(domain.runtime, values_.back(), 0);
-    }
+std::optional<StatePart> value_per_element(const ShardPiece& piece) {
+  return StatePart{piece.parameter->spec.shape, piece.box, DType::kF32};
+}
+
+PieceState::PieceState(const OptimizerDomain& domain, std::string name, const StatePartOf& part_of)
+    : name_(std::move(name)), values_(domain.pieces.size()), offloaded_(!domain.offload_dir.empty()) {
+  for (const ShardPiece& piece : domain.pieces) parts_.push_back(part_of(piece));
+  if (offloaded_) {
+    map_file(domain);
     return;
   }
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    if (!parts_[i]) continue;
+    values_[i] = Tensor::empty(domain.runtime.memory(), {parts_[i]->box.num_elements()}, parts_[i]->dtype);
+    std::memset(values_[i].raw(), 0, values_[i].num_bytes());
+  }
+}
+
+void PieceState::map_file(const OptimizerDomain& domain) {
   std::vector<int64_t> offsets = {0};
-  for (const ShardPiece& piece : domain.pieces) {
-    const int64_t bytes = (piece.end - piece.begin) * static_cast<int64_t>(sizeof(float));
+  for (const auto& part : parts_) {
+    const int64_t bytes = part ? part->box.num_elements() * static_cast<int64_t>(size_of(part->dtype)) : 0;
     offsets.push_back(offsets.back() + (bytes + kAlignment - 1) / kAlignment * kAlignment);
   }
+  if (offsets.back() == 0) return;
   const auto file = create_file(domain.offload_dir, offsets.back());
-  for (size_t i = 0; i < domain.pieces.size(); ++i)
-    values_.push_back(
-        MappedFile::tensor(file, offsets[i], {domain.pieces[i].end - domain.pieces[i].begin}, DType::kF32));
+  for (size_t i = 0; i < parts_.size(); ++i)
+    if (parts_[i]) values_[i] = MappedFile::tensor(file, offsets[i], {parts_[i]->box.num_elements()}, parts_[i]->dtype);
 }
 
 void PieceState::page_out(size_t piece) {
-  if (offloaded_) MappedFile::page_out(values_[piece]);
+  if (offloaded_ && values_[piece].defined()) MappedFile::page_out(values_[piece]);
 }
 
 void PieceState::visit_state(const std::vector<ShardPiece>& pieces, const StateVisitor& visit) {
   for (size_t i = 0; i < pieces.size(); ++i) {
-    const Parameter& p = *pieces[i].parameter;
-    StateEntry entry{name_ + "/" + p.spec.name, p.spec.shape, {pieces[i].box}, 0, values_[i], Reshard::kSlice};
+    if (!parts_[i]) continue;
+    const std::string& parameter = pieces[i].parameter->spec.name;
+    StateEntry entry{name_ + "/" + parameter, parts_[i]->shape, {parts_[i]->box}, 0, values_[i], Reshard::kSlice};
     visit(entry);
     page_out(i);
   }

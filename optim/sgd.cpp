@@ -46,4 +46,8 @@ std::unique_ptr<Optimizer> make_sgd(const OptimOptions& options, OptimizerDomain
   return std::make_unique<Sgd>(options, std::move(domain));
 }
 
+int64_t sgd_state_bytes(const OptimOptions&, const Parameter& parameter) {
+  return 4 * parameter.local_shape.num_elements();
+}
+
 }  // namespace deepflow

@@ -43,9 +43,13 @@ std::vector<PackPlan> plan_packs(OptimizerDomain& domain) {
   return plans;
 }
 
-void add_flat(std::vector<Task>& tasks, size_t index, int64_t count) {
-  for (int64_t begin = 0; begin < count; begin += kFlatElements)
-    tasks.push_back({index, begin, std::min(kFlatElements, count - begin), 0, 0, 0, 0});
+// Whole rows of a matrix.
+void add_flat(std::vector<Task>& tasks, size_t index, const ShardPiece& piece) {
+  const Shape& shape = piece.parameter->local_shape;
+  const int64_t row = shape.num_dims() < 2 ? 1 : shape.cols(), count = piece.end - piece.begin;
+  const int64_t step = std::max<int64_t>(1, kFlatElements / row) * row;
+  for (int64_t begin = 0; begin < count; begin += step)
+    tasks.push_back({index, begin, std::min(step, count - begin), 0, 0, 0, 0});
 }
 
 void add_tiles(std::vector<Task>& tasks, size_t index, const Parameter& p) {
@@ -80,7 +84,36 @@ void page_out(const std::vector<PieceState*>& states, size_t first_piece, size_t
     for (size_t i = first_piece; i <= last_piece; ++i) state->page_out(i);
 }
 
+// Where state is offloaded, in groups, so that the pieces of one can be paged out behind it.
+void run_tasks(OptimizerDomain& domain, const std::vector<Task>& tasks, const std::function<void(const Task&)>& run,
+               const std::vector<PieceState*>& states) {
+  const bool offloaded = std::any_of(states.begin(), states.end(), [](auto* s) { return s->is_offloaded(); });
+  const size_t group = offloaded ? kTasksOfAGroup : std::max<size_t>(1, tasks.size());
+  for (size_t first = 0; first < tasks.size(); first += group) {
+    const size_t count = std::min(group, tasks.size() - first);
+    domain.runtime.pool().parallel_for_dynamic(static_cast<int64_t>(count),
+                                               [&](int64_t i) { run(tasks[first + static_cast<size_t>(i)]); });
+    if (offloaded) page_out(states, tasks[first].piece, tasks[first + count - 1].piece);
+  }
+}
+
+Arrays arrays_of(OptimizerDomain& domain, size_t piece) {
+  return {domain.store.master_piece(domain.pieces[piece]), domain.store.gradient_piece(domain.pieces[piece])};
+}
+
 }  // namespace
+
+void for_each_range(OptimizerDomain& domain, const std::function<bool(const ShardPiece&)>& selects,
+                    const UpdateRange& visit, const std::vector<PieceState*>& states) {
+  std::vector<Task> tasks;
+  std::vector<Arrays> arrays;
+  for (size_t i = 0; i < domain.pieces.size(); ++i) {
+    arrays.push_back(arrays_of(domain, i));
+    if (selects(domain.pieces[i])) add_flat(tasks, i, domain.pieces[i]);
+  }
+  run_tasks(
+      domain, tasks, [&](const Task& t) { update_range(arrays[t.piece], t.piece, t.begin, t.count, visit); }, states);
+}
 
 void update_in_tiles(OptimizerDomain& domain, const UpdateRange& update, const std::vector<PieceState*>& states) {
   const std::vector<PackPlan> plans = plan_packs(domain);
@@ -90,11 +123,11 @@ void update_in_tiles(OptimizerDomain& domain, const UpdateRange& update, const s
   std::vector<Task> tasks;
   std::vector<Arrays> arrays;
   for (size_t i = 0; i < domain.pieces.size(); ++i) {
-    arrays.push_back({domain.store.master_piece(domain.pieces[i]), domain.store.gradient_piece(domain.pieces[i])});
+    arrays.push_back(arrays_of(domain, i));
     if (plan_of(i).panels.any())
       add_tiles(tasks, i, *domain.pieces[i].parameter);
     else
-      add_flat(tasks, i, domain.pieces[i].end - domain.pieces[i].begin);
+      add_flat(tasks, i, domain.pieces[i]);
   }
   const auto run = [&](const Task& t) {
     if (t.cols == 0) {
@@ -106,14 +139,7 @@ void update_in_tiles(OptimizerDomain& domain, const UpdateRange& update, const s
     write_panels(domain.runtime, domain.store.master(*p.pack).data<float>(), plan_of(t.piece).panels, t.row, t.rows,
                  t.col, t.cols);
   };
-  const bool offloaded = std::any_of(states.begin(), states.end(), [](auto* s) { return s->is_offloaded(); });
-  const size_t group = offloaded ? kTasksOfAGroup : std::max<size_t>(1, tasks.size());
-  for (size_t first = 0; first < tasks.size(); first += group) {
-    const size_t count = std::min(group, tasks.size() - first);
-    domain.runtime.pool().parallel_for_dynamic(static_cast<int64_t>(count),
-                                               [&](int64_t i) { run(tasks[first + static_cast<size_t>(i)]); });
-    if (offloaded) page_out(states, tasks[first].piece, tasks[first + count - 1].piece);
-  }
+  run_tasks(domain, tasks, run, states);
   for (Pack& pack : domain.store.registry().packs())
     domain.store.written(pack, plans[static_cast<size_t>(pack.id)].panels.any());
 }

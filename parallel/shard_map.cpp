@@ -10,8 +10,10 @@ constexpr int64_t kVectorPiece = 64;
 // Elements of a parameter between which it must not be cut.
 int64_t unit_elements(const Parameter& p, UpdateUnit unit) {
   if (p.local_shape.num_dims() < 2) return kVectorPiece;
+  const bool has_rows = p.spec.role == Role::kEmbedding || p.spec.role == Role::kHead;
+  if (unit == UpdateUnit::kMatrix && p.local_shape.num_dims() == 2 && !has_rows) return p.local_shape.num_elements();
   // Of more dims than two (experts) the rows are those of the first dim, so that every piece is a box.
-  return unit == UpdateUnit::kMatrix ? p.local_shape.num_elements() : p.local_shape.num_elements() / p.local_shape[0];
+  return p.local_shape.num_elements() / p.local_shape[0];
 }
 
 // The cut nearest to `wanted` that is allowed: a unit boundary of a parameter, or the bucket's end.

@@ -37,4 +37,34 @@ void sgd(const SgdConstants& constants, float* master, float* momentum, const fl
   });
 }
 
+void lion(const LionConstants& constants, float* master, float* m, const float* gradient, int64_t n) {
+  const F32 decay = splat(constants.decay), scale = splat(constants.gradient_scale), lr = splat(constants.lr);
+  const F32 beta1 = splat(constants.beta1), beta2 = splat(constants.beta2);
+  for_each_vector(n, [&](int64_t j, auto lanes) {
+    const F32 g = load(gradient + j, lanes) * scale, m_old = load(m + j, lanes);
+    const F32 mixed = fma(beta1, m_old - g, g);
+    const F32 step = select(mixed == zero(), zero(), copysign(lr, mixed));
+    store(m + j, fma(beta2, m_old - g, g), lanes);
+    store(master + j, load(master + j, lanes) * decay - step, lanes);
+  });
+}
+
+void mix_momentum(const MomentumConstants& constants, float* momentum, float* gradient, int64_t n) {
+  const F32 mu = splat(constants.momentum), scale = splat(constants.gradient_scale);
+  const bool nesterov = constants.nesterov;
+  for_each_vector(n, [&](int64_t j, auto lanes) {
+    const F32 g = load(gradient + j, lanes) * scale;
+    const F32 m = fma(mu, load(momentum + j, lanes) - g, g);
+    store(momentum + j, m, lanes);
+    store(gradient + j, nesterov ? fma(mu, m - g, g) : m, lanes);
+  });
+}
+
+void decayed_step(float decay, float step, float* master, const float* direction, int64_t n) {
+  const F32 keep = splat(decay), length = splat(step);
+  for_each_vector(n, [&](int64_t j, auto lanes) {
+    store(master + j, fnma(length, load(direction + j, lanes), load(master + j, lanes) * keep), lanes);
+  });
+}
+
 }  // namespace deepflow::cpu::DF_ISA

@@ -18,11 +18,22 @@ struct SgdConstants {
   float lr, momentum, weight_decay, gradient_scale;
   bool nesterov, first;
 };
+struct LionConstants {
+  float decay;  // 1 - lr * weight_decay
+  float beta1, beta2, lr, gradient_scale;
+};
+struct MomentumConstants {
+  float momentum, gradient_scale;
+  bool nesterov;
+};
 
 // n elements; sgd reads and writes `momentum` only where constants.momentum is not 0.
 DF_DECLARE_KERNELS(void adamw(const AdamwConstants& constants, float* master, float* m, float* v, const float* gradient,
                               int64_t n);
                    void sgd(const SgdConstants& constants, float* master, float* momentum, const float* gradient,
-                            int64_t n);)
+                            int64_t n);
+                   void lion(const LionConstants& constants, float* master, float* m, const float* gradient, int64_t n);
+                   void mix_momentum(const MomentumConstants& constants, float* momentum, float* gradient, int64_t n);
+                   void decayed_step(float decay, float step, float* master, const float* direction, int64_t n);)
 
 }  // namespace deepflow::cpu

@@ -40,7 +40,19 @@ cpu::SgdConstants constants_of(const SgdStep& step) {
   return c;
 }
 
+cpu::LionConstants constants_of(const LionStep& step) {
+  cpu::LionConstants c;
+  c.decay = static_cast<float>(1 - step.lr * step.weight_decay);
+  c.beta1 = static_cast<float>(step.beta1);
+  c.beta2 = static_cast<float>(step.beta2);
+  c.lr = static_cast<float>(step.lr);
+  c.gradient_scale = step.gradient_scale;
+  return c;
+}
+
 }  // namespace
+
+cpu::AdamwConstants adamw_constants(const AdamwStep& step) { return constants_of(step); }
 
 AdamwRange::AdamwRange(const Runtime& runtime, const AdamwStep& step)
     : isa_(runtime.isa()), constants_(constants_of(step)) {}
@@ -53,6 +65,25 @@ SgdRange::SgdRange(const Runtime& runtime, const SgdStep& step) : isa_(runtime.i
 
 void SgdRange::operator()(float* master, float* momentum, const float* gradient, int64_t n) const {
   DF_KERNEL(isa_, sgd)(constants_, master, momentum, gradient, n);
+}
+
+LionRange::LionRange(const Runtime& runtime, const LionStep& step)
+    : isa_(runtime.isa()), constants_(constants_of(step)) {}
+
+void LionRange::operator()(float* master, float* m, const float* gradient, int64_t n) const {
+  DF_KERNEL(isa_, lion)(constants_, master, m, gradient, n);
+}
+
+MomentumRange::MomentumRange(const Runtime& runtime, double mu, bool nesterov, float gradient_scale)
+    : isa_(runtime.isa()), constants_{static_cast<float>(mu), gradient_scale, nesterov} {}
+
+void MomentumRange::operator()(float* momentum, float* gradient, int64_t n) const {
+  DF_KERNEL(isa_, mix_momentum)(constants_, momentum, gradient, n);
+}
+
+void decayed_step(const Runtime& runtime, double decay, double step, float* master, const float* direction, int64_t n) {
+  DF_KERNEL(runtime.isa(), decayed_step)
+  (static_cast<float>(decay), static_cast<float>(step), master, direction, n);
 }
 
 void adamw_update(Runtime& runtime, const AdamwStep& step, Tensor& master, Tensor& m, Tensor& v,

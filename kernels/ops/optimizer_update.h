@@ -13,6 +13,7 @@ struct AdamwStep {
   int64_t step;          // 1 at the first update (bias correction)
   float gradient_scale;  // clipping: gradients are multiplied by it as they are read
 };
+cpu::AdamwConstants adamw_constants(const AdamwStep& step);
 // One pass over flat f32 ranges of equal length: master, first and second moment are updated in place.
 void adamw_update(Runtime& runtime, const AdamwStep& step, Tensor& master, Tensor& m, Tensor& v,
                   const Tensor& gradient);
@@ -45,5 +46,35 @@ class SgdRange {
   CpuIsa isa_;
   cpu::SgdConstants constants_;
 };
+
+// Chen et al. 2023, algorithm 2: the sign of beta1 m + (1 - beta1) g, zero where that is zero; then m follows g with
+// beta2. Over n neighbouring elements, on the calling thread alone, as all below.
+struct LionStep {
+  double lr, beta1, beta2, weight_decay;
+  float gradient_scale;
+};
+class LionRange {
+ public:
+  LionRange(const Runtime& runtime, const LionStep& step);
+  void operator()(float* master, float* m, const float* gradient, int64_t n) const;
+
+ private:
+  CpuIsa isa_;
+  cpu::LionConstants constants_;
+};
+
+// momentum = momentum * mu + (1 - mu) g; the gradient becomes that, or with Nesterov's rule mu times it + (1 - mu) g.
+class MomentumRange {
+ public:
+  MomentumRange(const Runtime& runtime, double mu, bool nesterov, float gradient_scale);
+  void operator()(float* momentum, float* gradient, int64_t n) const;
+
+ private:
+  CpuIsa isa_;
+  cpu::MomentumConstants constants_;
+};
+
+// master = decay * master - step * direction.
+void decayed_step(const Runtime& runtime, double decay, double step, float* master, const float* direction, int64_t n);
 
 }  // namespace deepflow

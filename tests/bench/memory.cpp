@@ -94,7 +94,7 @@ Figures measure(const TinyOptions& o, Communicator& all) {
   run.session().store().wait_for_masters(run.session().machine().stream);
   const MemoryStats after = stats();
   DF_ASSERT(after.peak > before, "the peak is not that of a step");
-  const TrainingMemory memory{o.train, o.sequence};
+  const TrainingMemory memory{o.train, o.sequence, o.optim};
   const RankLayout layout = run.session().layout();
   const PassShape pass = pass_shape(memory, layout);
   const StateShape in_step = state_shape(memory, layout);

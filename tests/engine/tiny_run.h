@@ -163,7 +163,7 @@ class TinyRun {
     s.threads = o.train.threads;
     s.weight_forms = o.train.weight_forms;
     s.bucket_elements = o.train.bucket_elements;
-    s.training = TrainingMemory{o.train, o.sequence};
+    s.training = TrainingMemory{o.train, o.sequence, o.optim};
     s.unit = find_optimizer(o.optim.name).unit;
     return s;
   }

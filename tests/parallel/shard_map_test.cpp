@@ -77,7 +77,9 @@ TEST(ShardMap, DealsOutWholeBucketsInRankOrder) {
 // Elements between which a parameter is never cut.
 int64_t unit_of(const Parameter& p, UpdateUnit unit) {
   if (p.local_shape.num_dims() < 2) return 64;
-  return unit == UpdateUnit::kMatrix ? p.local_shape.num_elements() : p.local_shape.num_elements() / p.local_shape[0];
+  const bool is_cut = p.spec.role == Role::kEmbedding || p.local_shape.num_dims() > 2;  // between rows or experts
+  const int64_t elements = p.local_shape.num_elements();
+  return unit == UpdateUnit::kMatrix && !is_cut ? elements : elements / p.local_shape[0];
 }
 
 TEST(ShardMap, CutsBetweenUnitsOnly) {

@@ -55,13 +55,14 @@ class ToyTraining {
     options.compute = layout.compute;
     options.bucket_elements = kBucketElements;
     options.zero = layout.zero;
+    options.unit = find_optimizer(layout.optimizer).unit;
     options.domains = domains.get();
     store = std::make_unique<ResidentStore>(runtime, registry, options);
     store->initialise(1);
     exchange = std::make_unique<DenseExchange>(*domains, store->shards(), layout.zero);
     OptimOptions optim;
     optim.name = layout.optimizer;
-    optimizer = find_optimizer(optim.name).make(optim, {runtime, *store, store->pieces(), {}});
+    optimizer = find_optimizer(optim.name).make(optim, {runtime, *store, store->pieces(), {}, domains.get()});
     counted_ = counted_pieces(*store, *domains);
   }
 
