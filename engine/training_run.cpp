@@ -189,6 +189,13 @@ class Run {
                            options_.train.global_batch, options_.data.sequence,
                            options_.train.global_batch * options_.data.sequence, passes, passes > 1 ? "es" : "",
                            trainer_->micro_batch()));
+    int64_t parameters = 0;
+    for (const Parameter& p : s.registry().parameters())
+      if (p.pack->local) parameters += p.local_shape.num_elements();
+    report.say(fmt::format("update   {}, {:.2f} bytes of state a parameter{}", options_.optim.name,
+                           static_cast<double>(optimizer_bytes(options_.optim, s.registry())) /
+                               static_cast<double>(std::max<int64_t>(1, parameters)),
+                           options_.train.offload_optimizer.empty() ? "" : ", in a file"));
     if (s.memory_plan()) report.say(fmt::format("memory   plan: {}", s.memory_plan()->describe()));
     if (options_.parallel.pp > 1)
       report.say("pipeline " + describe_pipeline(options_.parallel, trainer_->schedule().num_micro_batches));

@@ -10,6 +10,8 @@
 namespace deepflow {
 namespace {
 
+constexpr int64_t kSmallestBlock = 8;  // optim.block
+
 bool is_quantised(const Parameter& p) {
   const Role role = p.spec.role;
   return p.spec.shape.num_dims() > 1 &&
@@ -50,8 +52,8 @@ void check_cuts(const Parameter& p, int64_t block) {
   while (lo % fits != 0 || (hi % fits != 0 && hi != cols)) fits /= 2;
   throw ConfigError(
       "optim.block: {} columns of {} that are quantised together would lie on two ranks (this one has columns {} to {} "
-      "of {}); take optim.block: {} or another parallel.tp",
-      block, p.spec.name, lo, hi, cols, fits);
+      "of {}); take {}another parallel.tp",
+      block, p.spec.name, lo, hi, cols, fits < kSmallestBlock ? "" : fmt::format("optim.block: {} or ", fits));
 }
 
 class Adamw8bit final : public Optimizer {

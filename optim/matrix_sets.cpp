@@ -28,7 +28,7 @@ using MatrixId = std::pair<int64_t, int64_t>;  // parameter by its number in the
 void add_parts(OwnParts& own, int64_t number, size_t piece, const Box& box) {
   const size_t dims = box.lo.size();
   if (dims == 1) {
-    own.parts.push_back({number, 0, 0, 1, box.lo[0], box.hi[0]});
+    own.parts.push_back({number, 0, box.lo[0], box.hi[0], 0, 1});
     own.places.push_back({piece, 0});
     return;
   }
@@ -66,19 +66,30 @@ std::map<MatrixId, std::vector<MatrixPart>> parts_of_all(const OptimizerDomain& 
   return all;
 }
 
-// The k-th rank that has a part is in the k-th set. Ranks are in order, so replicas stay together.
+// Parts of the same columns, one below the other from row 0 on: every rank that has the first rows begins a set. Copies
+// on other ranks may be cut at other rows, so a part is continued by whichever begins where it ends.
 std::vector<std::vector<MatrixPart>> sets_of(std::vector<MatrixPart> parts) {
   std::stable_sort(parts.begin(), parts.end(), [](const MatrixPart& a, const MatrixPart& b) {
-    return std::tie(a.row_begin, a.col_begin) < std::tie(b.row_begin, b.col_begin);
+    return std::tie(a.col_begin, a.row_begin) < std::tie(b.col_begin, b.row_begin);
   });
   std::vector<std::vector<MatrixPart>> sets;
-  size_t holder = 0;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const bool is_same = i > 0 && std::tie(parts[i].row_begin, parts[i].col_begin) ==
-                                      std::tie(parts[i - 1].row_begin, parts[i - 1].col_begin);
-    holder = is_same ? holder + 1 : 0;
-    if (holder == sets.size()) sets.emplace_back();
-    sets[holder].push_back(parts[i]);
+  for (size_t begin = 0; begin < parts.size();) {
+    size_t end = begin, set = 0;
+    while (end < parts.size() && parts[end].col_begin == parts[begin].col_begin) ++end;
+    std::multimap<int64_t, const MatrixPart*> waiting;  // by first row
+    for (size_t i = begin; i < end; ++i) waiting.emplace(parts[i].row_begin, &parts[i]);
+    while (!waiting.empty()) {
+      if (set == sets.size()) sets.emplace_back();
+      for (auto next = waiting.begin(); next != waiting.end();) {
+        sets[set].push_back(*next->second);
+        waiting.erase(next);
+        const int64_t end_row = sets[set].back().row_end;
+        next = waiting.lower_bound(end_row);
+        if (next != waiting.end() && next->first != end_row) break;
+      }
+      ++set;
+    }
+    begin = end;
   }
   return sets;
 }
@@ -118,8 +129,9 @@ std::vector<MatrixSet> find_matrix_sets(const OptimizerDomain& domain,
     for (std::vector<MatrixPart>& found : sets_of(parts)) {
       MatrixSet set;
       set.parameter = &p;
-      set.rows = p.spec.shape.num_dims() < 2 ? 1 : p.spec.shape[p.spec.shape.num_dims() - 2];
-      set.cols = p.spec.shape.cols();
+      const bool is_vector = p.spec.shape.num_dims() < 2;
+      set.rows = is_vector ? p.spec.shape[0] : p.spec.shape[p.spec.shape.num_dims() - 2];
+      set.cols = is_vector ? 1 : p.spec.shape.cols();
       set.parts = std::move(found);
       int64_t elements = 0;
       for (const MatrixPart& part : set.parts) elements += part.num_elements();

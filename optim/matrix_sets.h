@@ -8,7 +8,7 @@
 
 namespace deepflow {
 
-// Rows and columns of one logical matrix that one rank has. A vector is a matrix of one row; an expert is one of the
+// Rows and columns of one logical matrix that one rank has. A vector is a matrix of one column; an expert is one of the
 // matrices of its parameter.
 struct MatrixPart {
   int rank = 0;  // in GradientDomains::world
@@ -23,7 +23,7 @@ struct MatrixPart {
 struct MatrixSet {
   const Parameter* parameter = nullptr;
   int64_t rows = 0, cols = 0;     // logical
-  std::vector<MatrixPart> parts;  // by rows, then columns
+  std::vector<MatrixPart> parts;  // by columns, then rows
   int owner = 0;                  // the rank that works on the whole: its turn by work dealt so far
   int64_t turn = 0;               // how many whole matrices the owner has before this one, of those that are split
   size_t mine = 0;                // of parts

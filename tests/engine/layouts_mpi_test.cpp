@@ -138,16 +138,55 @@ TEST(Layouts, EvaluateAsOneRank) {
 }
 
 TEST(Layouts, ContinueBitIdenticallyFromACopyOfAllState) {
-  for (const ParallelOptions& parallel : layouts(world().size())) {
-    TinyOptions o = options_for(parallel, "llama");
-    TinyRun first(o, &world());
-    first.train(3);
-    o.initial_seed = 99;
-    TinyRun second(o, &world());
-    second.train(1);
-    load_state(second.trainer(), save_state(first.trainer()));
-    EXPECT_EQ(first.curve(3), second.curve(3)) << text_of(parallel);
+  for (const ParallelOptions& parallel : layouts(world().size()))
+    for (const std::string& optimizer : optimizer_names()) {
+      TinyOptions o = options_for(parallel, "llama");
+      o.optim.name = optimizer;
+      o.optim.block = 8;
+      TinyRun first(o, &world());
+      first.train(3);
+      o.initial_seed = 99;
+      TinyRun second(o, &world());
+      second.train(1);
+      load_state(second.trainer(), save_state(first.trainer()));
+      EXPECT_EQ(first.curve(3), second.curve(3)) << optimizer << " " << text_of(parallel);
+    }
+}
+
+// Whatever the optimizer looks at: elements, blocks of them, rows and columns, whole matrices.
+TEST(Layouts, FollowTheCurveOfOneRankWithEveryOptimizer) {
+  for (const ParallelOptions& parallel : layouts(world().size()))
+    for (const std::string& optimizer : optimizer_names()) {
+      TinyOptions o = options_for(parallel, "llama");
+      o.optim.name = optimizer;
+      o.optim.block = 8;
+      o.optim.lr = optimizer == "lion" ? 1e-4 : 1e-3;
+      o.optim.eps = 1e-6;
+      o.init_std = 0.1f;
+      TinyRun run(o, &world());
+      const std::vector<double> together = run.curve(6);
+      o.parallel = {};
+      const std::vector<double> alone = TinyRun(o).curve(6);
+      for (size_t i = 0; i < alone.size(); ++i)
+        EXPECT_NEAR(together[i], alone[i], 2e-5 * alone[i]) << optimizer << " " << text_of(parallel) << " value " << i;
+    }
+}
+
+// Columns that are quantised together must be on one rank.
+TEST(Layouts, RefuseBlocksThatTensorParallelismCuts) {
+  if (world().size() == 1) return;
+  ParallelOptions parallel;
+  parallel.tp = world().size();
+  TinyOptions o = options_for(parallel, "llama");
+  o.optim.name = "adamw8bit";
+  o.optim.block = 64;
+  std::string message;
+  try {
+    TinyRun run(o, &world());
+  } catch (const ConfigError& e) {
+    message = e.what();
   }
+  EXPECT_THAT(message, ::testing::HasSubstr("take optim.block: "));
 }
 
 // A NaN in one rank's parameter ends the step on all ranks, whatever way it takes to the loss.

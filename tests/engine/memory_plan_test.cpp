@@ -85,6 +85,7 @@ TEST(ActivationMemory, CountsEveryMicroBatchInFlight) {
 TEST(StateMemory, IsSharedOutByZero) {
   StateShape s;
   s.elements = s.product_elements = 1000;
+  s.optimizer = 8 * s.elements;
   s.shards = 4;
   s.compute = DType::kBF16;
   s.gradients = GradientMemory::kStays;
@@ -95,6 +96,29 @@ TEST(StateMemory, IsSharedOutByZero) {
   EXPECT_EQ(state_bytes(s), 16000);
   s.forms = FormsKept::kForward;
   EXPECT_EQ(state_bytes(s), 14000);
+}
+
+// docs/memory.md.
+TEST(StateMemory, CountsWhatEachOptimizerKeeps) {
+  LlamaConfig config;
+  config.layers = 1, config.width = 64, config.heads = 4, config.kv_heads = 2, config.ffn = 96;
+  config.tie_embeddings = false;
+  config.fill_in(100, 32);
+  TinyModel model(config);
+  const int64_t table = 100 * 64, norms = 3 * 64, matrices = 64 * (64 + 32 + 32 + 64 + 3 * 96);
+  const auto bytes = [&](const char* name) {
+    OptimOptions optim;
+    optim.name = name;
+    return optimizer_bytes(optim, model.registry());
+  };
+  EXPECT_EQ(bytes("adamw"), 8 * (2 * table + norms + matrices));
+  EXPECT_EQ(bytes("sgd"), 4 * (2 * table + norms + matrices));
+  EXPECT_EQ(bytes("lion"), 4 * (2 * table + norms + matrices));
+  EXPECT_EQ(bytes("muon"), 8 * (2 * table + norms) + 4 * matrices);
+  // The head is quantised, the embedding is not. All rows have 64 columns, one block, but those of down have 96.
+  EXPECT_EQ(bytes("adamw8bit"),
+            8 * (table + norms) + 2 * (table + matrices) + 8 * (100 + 64 + 32 + 32 + 64 + 2 * 96 + 2 * 64));
+  EXPECT_EQ(bytes("adafactor"), 4 * (2 * (100 + 64) + norms + 2 * (64 + 64) + 2 * (32 + 64) + 3 * (96 + 64)));
 }
 
 TEST(MemoryPlan, RecomputesNoMoreThanItMust) {

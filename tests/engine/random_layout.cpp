@@ -114,17 +114,28 @@ void draw_data(Dice& dice, TinyOptions& o) {
   if (dice.below(4) > 0) o.train.micro_batch = micro_batch;
 }
 
+void draw_optimizer(Dice& dice, TinyOptions& o) {
+  o.optim.block = o.parallel.tp == 1 ? 64 : 8;
+  o.optim.name =
+      dice.one_that<std::string>({"adamw", "sgd", "lion", "muon", "adafactor", "adamw8bit"}, [&](auto& name) {
+        return name != "adamw8bit" || o.parallel.tp == 1 || o.ffn / o.parallel.tp % o.optim.block == 0;
+      });
+  o.optim.muon.nesterov = dice.coin();
+  o.optim.muon.scale = dice.coin() ? "moonlight" : "jordan";
+  o.optim.adafactor.relative_step = dice.coin();
+}
+
 void draw_training(Dice& dice, TinyOptions& o) {
   o.train.bucket_elements = dice.one_of<int64_t>({1024, 4096, 1 << 20});
   o.train.weight_forms = dice.one_of<std::string>({"auto", "all", "forward"});
   if (dice.below(4) == 0) o.train.offload_optimizer = std::filesystem::temp_directory_path().string();
-  o.optim.name = dice.coin() ? "adamw" : "sgd";
+  draw_optimizer(dice, o);
   // Tame, so that two orders of the same sums stay together for 20 steps. Rows of a small norm (weights of 0.02) and
   // elements that AdamW moves by their sign (small eps) are badly conditioned: one rank alone is then up to 1.2e-4 from
   // itself with other micro-batches.
   o.init_std = 0.1f;
   o.optim.eps = 1e-6;
-  o.optim.lr = o.optim.name == "sgd" ? 0.01 : 1e-3;
+  o.optim.lr = o.optim.name == "sgd" ? 0.01 : o.optim.name == "lion" ? 1e-4 : 1e-3;
   o.optim.nesterov = dice.coin();
   o.optim.clip = dice.one_of<double>({0, 0.1, 1});
 }

@@ -51,6 +51,7 @@ TEST(RandomLayout, DrawsEveryStrategyAndTheirCorners) {
     see(p.tp > 1 && o.kv_heads < p.tp, "fewer key heads than ranks");
     see(p.shard > 1 && p.shard < p.dp, "hybrid");
     see(o.optim.clip == 0, "no clipping");
+    see(p.tp > 1 && (p.zero == 0 || p.dp > 1), o.optim.name + " over parts");
     see(!o.train.offload_optimizer.empty(), "offload");
     see(o.train.weight_forms == "forward", "forms for forward only");
     see(p.tp == ranks || p.cp == ranks || p.pp == ranks || p.dp == ranks, "one strategy");
@@ -64,6 +65,7 @@ TEST(RandomLayout, DrawsEveryStrategyAndTheirCorners) {
     see(p.tp > 1 && p.sp && rows < p.tp, "ranks without rows");
   });
   for (const std::string& name : schedule_names()) EXPECT_TRUE(seen.count(name)) << name;
+  for (const std::string& name : optimizer_names()) EXPECT_TRUE(seen.count(name + " over parts")) << name;
   for (const char* what : {"three chunks a stage",
                            "zero 0",
                            "zero 1",

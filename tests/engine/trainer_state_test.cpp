@@ -31,7 +31,15 @@ std::vector<Case> cases() {
   f16.train.precision = "f16";
   f16.optim.loss_scale.init = 0x1p24;  // steps are left out before and behind the copy
   f16.optim.loss_scale.growth_interval = 2;
-  return {{"f16", f16}, {"adamw", adamw}, {"sgd", sgd}, {"gpt2 with dropout", dropout}, {"bf16", bf16}};
+  std::vector<Case> found = {
+      {"f16", f16}, {"adamw", adamw}, {"sgd", sgd}, {"gpt2 with dropout", dropout}, {"bf16", bf16}};
+  for (const char* name : {"adamw8bit", "lion", "adafactor", "muon"}) {
+    TinyOptions o;
+    o.optim.name = name;
+    found.push_back({name, o});
+    found.back().options.train.precision = found.size() % 2 == 0 ? "f32" : "bf16";
+  }
+  return found;
 }
 
 // A run with the same recipe that nevertheless stands somewhere else: other values, other state, other data.
@@ -61,7 +69,13 @@ TEST(TrainerState, IsNoMoreThanWhatContinuationNeeds) {
     const char* optimizer;
     std::vector<std::string> entries;
   } optimizers[] = {{"adamw", {"parameters/", "adamw.m/", "adamw.v/", "trainer/step", "trainer/cursor"}},
-                    {"sgd", {"parameters/", "sgd.momentum/", "trainer/step", "trainer/cursor"}}};
+                    {"sgd", {"parameters/", "sgd.momentum/", "trainer/step", "trainer/cursor"}},
+                    {"lion", {"parameters/", "lion.m/", "trainer/step", "trainer/cursor"}},
+                    {"muon", {"parameters/", "muon.momentum/", "muon.adamw_m/", "muon.adamw_v/", "trainer/step"}},
+                    {"adafactor", {"adafactor.row/", "adafactor.col/", "adafactor.v/", "trainer/step"}},
+                    {"adamw8bit",
+                     {"adamw8bit.m/", "adamw8bit.v/", "adamw8bit.m_codes/", "adamw8bit.root_codes/",
+                      "adamw8bit.m_scales/", "adamw8bit.root_scales/"}}};
   for (const auto& o : optimizers) {
     TinyOptions options;
     options.optim.name = o.optimizer;

@@ -65,6 +65,50 @@ TEST(Sgd, EqualsTorchOnEveryInstructionSet) {
     }
 }
 
+// By hand, in f64; an element whose mixed gradient is 0 stays.
+TEST(Lion, MovesByTheSignOnEveryInstructionSet) {
+  for (const CpuIsa isa : runnable_isas()) {
+    OpBench bench(DType::kF32, {.cpu_isa = isa});
+    Tensor p = vector_of(bench, kStart), m = vector_of(bench, {});
+    Values expected = kStart, moment = {};
+    for (const Values& gradient : kGradients) {
+      const Tensor g = vector_of(bench, gradient);
+      LionRange(bench.runtime, {0.01, 0.9, 0.99, 0.1, 2})(p.data<float>(), m.data<float>(), g.data<float>(),
+                                                          static_cast<int64_t>(kParameters));
+      for (size_t i = 0; i < kParameters; ++i) {
+        const double mixed = 0.9 * moment[i] + 0.1 * 2 * gradient[i];
+        expected[i] = expected[i] * (1 - 0.001) - 0.01 * (mixed > 0 ? 1 : mixed < 0 ? -1 : 0);
+        moment[i] = 0.99 * moment[i] + 0.01 * 2 * gradient[i];
+      }
+    }
+    expect_values(p, expected, 1e-6);
+    expect_values(m, moment, 1e-5);
+  }
+}
+
+TEST(Momentum, MixesTheGradientAsTorchLerpsIt) {
+  for (const CpuIsa isa : runnable_isas())
+    for (const bool nesterov : {false, true}) {
+      OpBench bench(DType::kF32, {.cpu_isa = isa});
+      Tensor m = vector_of(bench, {}), p = vector_of(bench, kStart);
+      Values moment = {}, master = kStart;
+      for (const Values& gradient : kGradients) {
+        Tensor g = vector_of(bench, gradient);
+        MomentumRange(bench.runtime, 0.95, nesterov, 0.5f)(m.data<float>(), g.data<float>(), kParameters);
+        decayed_step(bench.runtime, 0.9, 0.1, p.data<float>(), g.data<float>(), kParameters);
+        Values mixed;
+        for (size_t i = 0; i < kParameters; ++i) {
+          const double x = 0.5 * gradient[i];
+          moment[i] += 0.05 * (x - moment[i]);
+          mixed[i] = nesterov ? x + 0.95 * (moment[i] - x) : moment[i];
+          master[i] = 0.9 * master[i] - 0.1 * mixed[i];
+        }
+        expect_values(g, mixed, 1e-5);
+      }
+      expect_values(p, master, 1e-6);
+    }
+}
+
 TEST(Adamw, LongRangesFollowTheDoubleReferenceForAnyNumberOfThreads) {
   constexpr int64_t kElements = 70'001;
   std::vector<double> results[2];

@@ -62,6 +62,7 @@ class ToyTraining {
     exchange = std::make_unique<DenseExchange>(*domains, store->shards(), layout.zero);
     OptimOptions optim;
     optim.name = layout.optimizer;
+    optim.block = 8;
     optimizer = find_optimizer(optim.name).make(optim, {runtime, *store, store->pieces(), {}, domains.get()});
     counted_ = counted_pieces(*store, *domains);
   }

@@ -52,6 +52,15 @@ std::vector<ToyLayout> layouts(int ranks) {
   add({.dr = 2, .ds = 2, .ep = 2});
   add({.dr = 2, .tp = 2, .etp = 2});
   add({.pp = 2, .ds = 2, .ep = 2, .optimizer = "adamw"});
+  for (const char* optimizer : {"muon", "adafactor", "lion", "adamw8bit"}) {
+    add({.optimizer = optimizer});
+    add({.ds = 2, .optimizer = optimizer});
+    add({.tp = 2, .optimizer = optimizer});
+    add({.dr = 2, .ds = 2, .optimizer = optimizer});
+    add({.ds = 2, .tp = 2, .optimizer = optimizer});
+    add({.pp = 2, .tp = 2, .optimizer = optimizer});
+    if (std::string(optimizer) != "adamw8bit") add({.tp = 4, .optimizer = optimizer, .kv_units = 2});
+  }
   return result;
 }
 
