@@ -2,9 +2,30 @@
 
 #include "core/error.h"
 
-#include <algorithm>
-
 namespace deepflow {
+namespace {
+
+bool is_owner(const MatrixSet& set) { return set.owner == set.part().rank; }
+
+void append(SetSums::Numbers& to, const SetSums::Numbers& from) { to.insert(to.end(), from.begin(), from.end()); }
+
+}  // namespace
+
+// Reads what each rank sent, set by set.
+class SetSums::Reader {
+ public:
+  explicit Reader(const Mail& mail) : mail_(mail) {}
+  Numbers next(int rank, int64_t count) {
+    const Numbers& all = mail_.at(rank);
+    const auto begin = all.begin() + read_[rank];
+    read_[rank] += count;
+    return {begin, begin + count};
+  }
+
+ private:
+  const Mail& mail_;
+  std::map<int, int64_t> read_;
+};
 
 SetSums::SetSums(const std::vector<MatrixSet>& sets, const OptimizerDomain& domain) : sets_(sets) {
   if (domain.domains) comm_ = domain.domains->world().duplicate("sums of the optimizer");
@@ -25,64 +46,52 @@ SetSums::Mail SetSums::swap(const Mail& sent, const std::map<int, int64_t>& rece
   return arrived;
 }
 
-std::vector<SetSums::Numbers> SetSums::operator()(const std::vector<Numbers>& brought, const Rule& rule) {
-  // To the owners. Both ends walk the sets in the same order, so numbers lie one after another.
-  Mail to_owner;
-  std::map<int, int64_t> expected;
+SetSums::Mail SetSums::bring(const std::vector<Numbers>& brought, const Rule& rule) {
+  Mail sent;
+  std::map<int, int64_t> received;
   for (size_t s = 0; s < sets_.size(); ++s) {
     const MatrixSet& set = sets_[s];
     DF_ASSERT(static_cast<int64_t>(brought[s].size()) == rule.num_brought(set, set.part()));
-    if (set.owner != set.part().rank) {
-      Numbers& mail = to_owner[set.owner];
-      mail.insert(mail.end(), brought[s].begin(), brought[s].end());
+    if (!is_owner(set)) {
+      append(sent[set.owner], brought[s]);
       continue;
     }
     for (size_t i = 0; i < set.parts.size(); ++i)
-      if (i != set.mine) expected[set.parts[i].rank] += rule.num_brought(set, set.parts[i]);
+      if (i != set.mine) received[set.parts[i].rank] += rule.num_brought(set, set.parts[i]);
   }
-  const Mail at_owner = swap(to_owner, expected, "sums of matrices");
+  return swap(sent, received, "sums of matrices");
+}
 
-  Mail back;
-  std::map<int, size_t> read;
-  std::map<int, int64_t> returning;
+SetSums::Mail SetSums::take(const Mail& totals, const Rule& rule) {
+  std::map<int, int64_t> received;
+  for (const MatrixSet& set : sets_)
+    if (!is_owner(set)) received[set.owner] += rule.num_taken(set, set.part());
+  return swap(totals, received, "totals of matrices");
+}
+
+std::vector<SetSums::Numbers> SetSums::operator()(const std::vector<Numbers>& brought, const Rule& rule) {
+  const Mail arrived = bring(brought, rule);
+  Reader parts(arrived);
+  Mail totals;
   std::vector<Numbers> result(sets_.size());
   for (size_t s = 0; s < sets_.size(); ++s) {
     const MatrixSet& set = sets_[s];
-    if (set.owner != set.part().rank) {
-      returning[set.owner] += rule.num_taken(set, set.part());
-      continue;
-    }
+    if (!is_owner(set)) continue;
     std::vector<Numbers> of_parts;
+    for (size_t i = 0; i < set.parts.size(); ++i)
+      of_parts.push_back(i == set.mine ? brought[s]
+                                       : parts.next(set.parts[i].rank, rule.num_brought(set, set.parts[i])));
+    std::vector<Numbers> sums = rule.add(set, of_parts);
     for (size_t i = 0; i < set.parts.size(); ++i) {
-      if (i == set.mine) {
-        of_parts.push_back(brought[s]);
-        continue;
-      }
-      const int rank = set.parts[i].rank;
-      const auto begin = at_owner.at(rank).begin() + static_cast<std::ptrdiff_t>(read[rank]);
-      const int64_t count = rule.num_brought(set, set.parts[i]);
-      of_parts.emplace_back(begin, begin + count);
-      read[rank] += static_cast<size_t>(count);
+      DF_ASSERT(static_cast<int64_t>(sums[i].size()) == rule.num_taken(set, set.parts[i]));
+      if (i != set.mine) append(totals[set.parts[i].rank], sums[i]);
     }
-    const std::vector<Numbers> totals = rule.add(set, of_parts);
-    for (size_t i = 0; i < set.parts.size(); ++i) {
-      DF_ASSERT(static_cast<int64_t>(totals[i].size()) == rule.num_taken(set, set.parts[i]));
-      if (i == set.mine)
-        result[s] = totals[i];
-      else
-        back[set.parts[i].rank].insert(back[set.parts[i].rank].end(), totals[i].begin(), totals[i].end());
-    }
+    result[s] = std::move(sums[set.mine]);
   }
-  const Mail arrived = swap(back, returning, "totals of matrices");
-  read.clear();
-  for (size_t s = 0; s < sets_.size(); ++s) {
-    const MatrixSet& set = sets_[s];
-    if (set.owner == set.part().rank) continue;
-    const auto begin = arrived.at(set.owner).begin() + static_cast<std::ptrdiff_t>(read[set.owner]);
-    const int64_t count = rule.num_taken(set, set.part());
-    result[s].assign(begin, begin + count);
-    read[set.owner] += static_cast<size_t>(count);
-  }
+  const Mail taken = take(totals, rule);
+  Reader own(taken);
+  for (size_t s = 0; s < sets_.size(); ++s)
+    if (!is_owner(sets_[s])) result[s] = own.next(sets_[s].owner, rule.num_taken(sets_[s], sets_[s].part()));
   return result;
 }
 

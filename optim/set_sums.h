@@ -14,10 +14,11 @@ namespace deepflow {
 // sets.
 class SetSums {
  public:
+  // Keeps the sets by reference. Collective over domain.domains, where there are any.
   SetSums(const std::vector<MatrixSet>& sets, const OptimizerDomain& domain);
 
   using Numbers = std::vector<float>;
-  // How many numbers a part brings and takes, and how they come from the parts: of_parts[i] belongs to set.parts[i].
+  // How many numbers a part brings and takes, and how those come about: of_parts[i] belongs to set.parts[i].
   struct Rule {
     std::function<int64_t(const MatrixSet&, const MatrixPart&)> num_brought, num_taken;
     std::function<std::vector<Numbers>(const MatrixSet&, const std::vector<Numbers>& of_parts)> add;
@@ -26,7 +27,11 @@ class SetSums {
   std::vector<Numbers> operator()(const std::vector<Numbers>& brought, const Rule& rule);
 
  private:
-  using Mail = std::map<int, Numbers>;  // by rank
+  // What ranks send each other: the numbers of one set after the other, in the order that both know.
+  using Mail = std::map<int, Numbers>;
+  class Reader;
+  Mail bring(const std::vector<Numbers>& brought, const Rule& rule);
+  Mail take(const Mail& totals, const Rule& rule);
   Mail swap(const Mail& sent, const std::map<int, int64_t>& received, const char* name);
 
   const std::vector<MatrixSet>& sets_;

@@ -33,11 +33,11 @@ def make_data(build, folder):
                    folder / f"{name}.txt"])
 
 
-def train(build, data, out, optimizer, rate, seed, steps):
+def train(build, data, out, optimizer, rate, seed, steps, windows):
     keys = [f"optim.name={optimizer}", f"optim.lr={rate}", *OPTIMIZERS[optimizer][1], f"train.seed={seed}",
             f"train.steps={steps}", f"optim.warmup={max(1, steps // 12)}", f"data.train={data}/train.h5",
             f"data.heldout={data}/heldout.h5", f"data.tokenizer={data}/tokenizer.json", f"run.dir={out}",
-            "log.tensorboard=false"]
+            f"train.eval_windows={windows}", "log.tensorboard=false"]
     text = tools.run([f"{build}/deepflow", "train", ROOT / "examples/quickstart.yaml", *keys]).stdout
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     seconds = [line["seconds"] for line in lines if "seconds" in line]
@@ -47,7 +47,8 @@ def train(build, data, out, optimizer, rate, seed, steps):
 
 def main():
     args = tools.arguments(("--steps", dict(type=int, default=970)), ("--rates", dict(type=int, default=3)),
-                           ("--seeds", dict(type=int, default=1)), ("--only", dict(nargs="*", default=list(OPTIMIZERS))),
+                           ("--seeds", dict(type=int, default=1)),
+                           ("--windows", dict(type=int, default=0, help="of the held-out text; 0: all")), ("--only", dict(nargs="*", default=list(OPTIMIZERS))),
                            ("--data", dict(type=pathlib.Path, default=ROOT / "data/gcide",
                                            help="what launch/quickstart.sh leaves; made where it is missing")))
     rows, best = [], {}
@@ -58,7 +59,8 @@ def main():
             make_data(args.build, data)
         for name in args.only:
             for rate in OPTIMIZERS[name][0][:args.rates]:
-                runs = [train(args.build, data, pathlib.Path(scratch) / "run", name, rate, seed, args.steps)
+                runs = [train(args.build, data, pathlib.Path(scratch) / "run", name, rate, seed, args.steps,
+                              args.windows)
                         for seed in range(1, args.seeds + 1)]
                 mean = {key: sum(r[key] for r in runs) / len(runs) for key in runs[0]}
                 rows.append([name, rate, mean["loss"], mean["bytes"], mean["seconds"]])
