@@ -110,6 +110,8 @@ class Adafactor final : public Optimizer {
       steps[sets_[s].piece].push_back(
           step_size(sets_[s], static_cast<double>(squares[s].back()), static_cast<double>(lengths[s].front()), step));
     move_masters(steps, step);
+    for (size_t i = 0; i < domain_.pieces.size(); ++i)
+      for (PieceState* state : {&row_, &col_, &v_}) state->page_out(i);
   }
 
   void visit_state(const StateVisitor& visit) override {

@@ -40,23 +40,25 @@ void sgd(const SgdConstants& constants, float* master, float* momentum, const fl
 void lion(const LionConstants& constants, float* master, float* m, const float* gradient, int64_t n) {
   const F32 decay = splat(constants.decay), scale = splat(constants.gradient_scale), lr = splat(constants.lr);
   const F32 beta1 = splat(constants.beta1), beta2 = splat(constants.beta2);
+  const F32 one_minus_beta1 = splat(constants.one_minus_beta1), one_minus_beta2 = splat(constants.one_minus_beta2);
   for_each_vector(n, [&](int64_t j, auto lanes) {
     const F32 g = load(gradient + j, lanes) * scale, m_old = load(m + j, lanes);
-    const F32 mixed = fma(beta1, m_old - g, g);
+    const F32 mixed = fma(beta1, m_old, one_minus_beta1 * g);
     const F32 step = select(mixed == zero(), zero(), copysign(lr, mixed));
-    store(m + j, fma(beta2, m_old - g, g), lanes);
+    store(m + j, fma(beta2, m_old, one_minus_beta2 * g), lanes);
     store(master + j, load(master + j, lanes) * decay - step, lanes);
   });
 }
 
 void mix_momentum(const MomentumConstants& constants, float* momentum, float* gradient, int64_t n) {
   const F32 mu = splat(constants.momentum), scale = splat(constants.gradient_scale);
+  const F32 one_minus_mu = splat(constants.one_minus_momentum);
   const bool nesterov = constants.nesterov;
   for_each_vector(n, [&](int64_t j, auto lanes) {
     const F32 g = load(gradient + j, lanes) * scale;
-    const F32 m = fma(mu, load(momentum + j, lanes) - g, g);
+    const F32 m = fma(mu, load(momentum + j, lanes), one_minus_mu * g);
     store(momentum + j, m, lanes);
-    store(gradient + j, nesterov ? fma(mu, m - g, g) : m, lanes);
+    store(gradient + j, nesterov ? fma(mu, m, one_minus_mu * g) : m, lanes);
   });
 }
 

@@ -20,10 +20,10 @@ struct SgdConstants {
 };
 struct LionConstants {
   float decay;  // 1 - lr * weight_decay
-  float beta1, beta2, lr, gradient_scale;
+  float beta1, beta2, one_minus_beta1, one_minus_beta2, lr, gradient_scale;
 };
 struct MomentumConstants {
-  float momentum, gradient_scale;
+  float momentum, one_minus_momentum, gradient_scale;
   bool nesterov;
 };
 

@@ -45,6 +45,8 @@ cpu::LionConstants constants_of(const LionStep& step) {
   c.decay = static_cast<float>(1 - step.lr * step.weight_decay);
   c.beta1 = static_cast<float>(step.beta1);
   c.beta2 = static_cast<float>(step.beta2);
+  c.one_minus_beta1 = static_cast<float>(1 - step.beta1);
+  c.one_minus_beta2 = static_cast<float>(1 - step.beta2);
   c.lr = static_cast<float>(step.lr);
   c.gradient_scale = step.gradient_scale;
   return c;
@@ -75,7 +77,7 @@ void LionRange::operator()(float* master, float* m, const float* gradient, int64
 }
 
 MomentumRange::MomentumRange(const Runtime& runtime, double mu, bool nesterov, float gradient_scale)
-    : isa_(runtime.isa()), constants_{static_cast<float>(mu), gradient_scale, nesterov} {}
+    : isa_(runtime.isa()), constants_{static_cast<float>(mu), static_cast<float>(1 - mu), gradient_scale, nesterov} {}
 
 void MomentumRange::operator()(float* momentum, float* gradient, int64_t n) const {
   DF_KERNEL(isa_, mix_momentum)(constants_, momentum, gradient, n);
