@@ -59,7 +59,11 @@ std::vector<ToyLayout> layouts(int ranks) {
     add({.dr = 2, .ds = 2, .optimizer = optimizer});
     add({.ds = 2, .tp = 2, .optimizer = optimizer});
     add({.pp = 2, .tp = 2, .optimizer = optimizer});
-    if (std::string(optimizer) != "adamw8bit") add({.tp = 4, .optimizer = optimizer, .kv_units = 2});
+    add({.ds = 2, .ep = 2, .optimizer = optimizer});
+    add({.ds = 2, .tp = 2, .ep = 4, .optimizer = optimizer});
+    if (std::string(optimizer) == "adamw8bit") continue;  // whose blocks of columns would lie on two ranks
+    add({.tp = 4, .optimizer = optimizer, .kv_units = 2});
+    add({.ds = 2, .tp = 2, .ep = 2, .etp = 2, .optimizer = optimizer});
   }
   return result;
 }
@@ -92,7 +96,10 @@ const Training& alone(const std::string& optimizer, int kv_units) {
   return run;
 }
 
-void expect_slices_of(const Training& whole, const Training& got, const ParameterRegistry& registry) {
+// An ulp more or less in a gradient may turn an 8-bit moment into its neighbour, a few percent of an update of 1e-3.
+double tolerance_of(const std::string& optimizer) { return optimizer == "adamw8bit" ? 5e-5 : 1e-6; }
+
+void expect_slices_of(const Training& whole, const Training& got, const ParameterRegistry& registry, double tolerance) {
   for (const Parameter& p : registry.parameters()) {
     if (!p.pack->local) continue;
     const std::vector<float>&expected = whole.masters.at(p.spec.name), &values = got.masters.at(p.spec.name);
@@ -102,7 +109,7 @@ void expect_slices_of(const Training& whole, const Training& got, const Paramete
     for (size_t i = 0; i < values.size(); ++i) {
       const auto at = static_cast<int64_t>(i);
       const float e = expected[static_cast<size_t>(logical_row(p, at) * all_cols + box.lo.back() + at % cols)];
-      ASSERT_NEAR(values[i], e, 1e-6 * (1 + std::abs(e))) << p.spec.name << " at " << i;
+      ASSERT_NEAR(values[i], e, tolerance * (1 + std::abs(e))) << p.spec.name << " at " << i;
     }
   }
 }
@@ -113,7 +120,7 @@ TEST(Zero, TrainsAsOneProcessDoes) {
     ToyTraining toy(test_world().all(), layout);
     const Training got = train(toy);
     const Training& expected = alone(layout.optimizer, layout.kv_units);
-    expect_slices_of(expected, got, toy.registry);
+    expect_slices_of(expected, got, toy.registry, tolerance_of(layout.optimizer));
     for (size_t s = 0; s < kSteps; ++s) {
       EXPECT_NEAR(got.norms[s], expected.norms[s], 1e-6 * expected.norms[s]) << "step " << s;
       EXPECT_EQ(max_doubles(test_world().all(), std::span(&got.norms[s], 1), "norm")[0], got.norms[s]);
