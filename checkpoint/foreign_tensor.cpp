@@ -4,6 +4,8 @@
 #include "kernels/ops/elementwise.h"
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 
 namespace deepflow {
 namespace {
@@ -55,41 +57,56 @@ void read_region(Runtime& runtime, const SafetensorsFile& file, const Safetensor
 }  // namespace
 
 ForeignTensor::ForeignTensor(const NameMapEntry& entry, ParameterRegistry& registry)
-    : name_(entry.external), transposed_(entry.transposed) {
-  int num_dims = 0;
-  for (const std::string& logical : entry.logical) {
-    Parameter* p = registry.find(logical);
-    DF_ASSERT(p, "{} is made of {}, which is no parameter", name_, logical);
-    const Shape& shape = p->spec.shape;
-    num_dims = shape.num_dims();
-    DF_ASSERT(num_dims == 1 || num_dims == 2, "{}: {}", logical, shape.to_string());
-    parts_.push_back({p, rows_, shape[0]});
-    rows_ += shape[0];
-    cols_ = num_dims == 2 ? shape[1] : 1;
-  }
+    : name_(entry.external), transposed_(entry.transposed), index_(entry.index) {
+  for (const std::string& logical : entry.logical) add_part(logical, registry);
+  const int num_dims = parts_.front().parameter->spec.shape.num_dims();
   DF_ASSERT(!transposed_ || num_dims == 2, "{}", name_);
+  DF_ASSERT(index_ < 0 || num_dims == 3, "{}", name_);
   shape_ = {rows_};
-  if (num_dims == 2) shape_ = transposed_ ? std::vector{cols_, rows_} : std::vector{rows_, cols_};
+  if (num_dims > 1) shape_ = transposed_ ? std::vector{cols_, rows_} : std::vector{rows_, cols_};
+  if (num_dims == 3 && index_ < 0) shape_.insert(shape_.begin(), matrices_);
+}
+
+void ForeignTensor::add_part(const std::string& logical, ParameterRegistry& registry) {
+  Parameter* p = registry.find(logical);
+  DF_ASSERT(p, "{} is made of {}, which is no parameter", name_, logical);
+  const Shape& shape = p->spec.shape;
+  const int num_dims = shape.num_dims();
+  DF_ASSERT(num_dims >= 1 && num_dims <= 3 && index_ < shape[0], "{}: {}", logical, shape.to_string());
+  const int64_t rows = num_dims == 3 ? shape[1] : shape[0];
+  parts_.push_back({p, rows_, rows});
+  rows_ += rows;
+  cols_ = num_dims > 1 ? shape.back() : 1;
+  matrices_ = num_dims == 3 && index_ < 0 ? shape[0] : 1;
 }
 
 void ForeignTensor::read(Runtime& runtime, const SafetensorsFile& file, const SafetensorsEntry& entry,
                          const LocalValue& value) const {
   DF_ASSERT(entry.shape == shape_ && entry.dtype(), "{}", name_);
-  for (const Part& part : parts_) {
-    if (!part.parameter->pack->local) continue;
-    const Tensor whole = value(*part.parameter);
-    int64_t offset = 0;
-    for (const Box& box : part.parameter->boxes) {
-      const bool matrix = box.lo.size() == 2;
-      const Region logical = {part.row + box.lo[0], part.row + box.hi[0], matrix ? box.lo[1] : 0,
-                              matrix ? box.hi[1] : 1};
-      Tensor into = as_matrix(whole.flat_range(offset, offset + box.num_elements()), logical.rows(), logical.cols());
-      offset += box.num_elements();
+  for (const Part& part : parts_)
+    if (part.parameter->pack->local) read_part(runtime, file, entry, part, value(*part.parameter));
+}
+
+void ForeignTensor::read_part(Runtime& runtime, const SafetensorsFile& file, const SafetensorsEntry& entry,
+                              const Part& part, const Tensor& local) const {
+  int64_t offset = 0;
+  for (const Box& box : part.parameter->boxes) {
+    const size_t dims = box.lo.size(), row = dims == 3 ? 1 : 0;
+    const Region logical = {part.row + box.lo[row], part.row + box.hi[row], dims > 1 ? box.lo[row + 1] : 0,
+                            dims > 1 ? box.hi[row + 1] : 1};
+    const int64_t begin = dims == 3 ? box.lo[0] : 0, end = dims == 3 ? box.hi[0] : 1;
+    const int64_t elements = logical.rows() * logical.cols();
+    for (int64_t m = begin; m < end; ++m, offset += elements) {
+      if (index_ >= 0 && m != index_) continue;
+      Tensor into = as_matrix(local.flat_range(offset, offset + elements), logical.rows(), logical.cols());
+      const int64_t above = (m - first_matrix()) * rows_;
       if (transposed_)
         read_region(runtime, file, entry, rows_,
                     {logical.col_begin, logical.col_end, logical.row_begin, logical.row_end}, true, into);
       else
-        read_region(runtime, file, entry, cols_, logical, false, into);
+        read_region(runtime, file, entry, cols_,
+                    {above + logical.row_begin, above + logical.row_end, logical.col_begin, logical.col_end}, false,
+                    into);
     }
   }
 }
@@ -97,18 +114,36 @@ void ForeignTensor::read(Runtime& runtime, const SafetensorsFile& file, const Sa
 Tensor ForeignTensor::assemble(Runtime& runtime, const WholeValue& value) const {
   const Shape shape(shape_.begin(), shape_.end());
   Tensor whole = Tensor::empty(runtime.memory(), shape, DType::kF32);
-  const Tensor matrix = transposed_ ? as_matrix(whole, cols_, rows_) : as_matrix(whole, rows_, cols_);
+  const Tensor matrix = transposed_ ? as_matrix(whole, cols_, rows_) : as_matrix(whole, matrices_ * rows_, cols_);
   for (const Part& part : parts_) {
-    const Tensor logical = as_matrix(value(*part.parameter), part.rows, cols_);
-    if (transposed_) {
-      Tensor columns = matrix.column_range(part.row, part.row + part.rows);
-      transpose(runtime, logical, columns);
-    } else {
-      Tensor rows = matrix.row_range(part.row, part.row + part.rows);
-      copy(runtime, logical, rows);
+    const Tensor all = value(*part.parameter);
+    for (int64_t m = 0; m < matrices_; ++m) {
+      const int64_t begin = (first_matrix() + m) * part.rows * cols_;
+      const Tensor logical = as_matrix(all.flat_range(begin, begin + part.rows * cols_), part.rows, cols_);
+      if (transposed_) {
+        Tensor columns = matrix.column_range(part.row, part.row + part.rows);
+        transpose(runtime, logical, columns);
+      } else {
+        Tensor rows = matrix.row_range(m * rows_ + part.row, m * rows_ + part.row + part.rows);
+        copy(runtime, logical, rows);
+      }
     }
   }
   return whole;
+}
+
+ForeignTensor::WholeValue ForeignTensor::remembering(WholeValue value) {
+  struct Last {
+    const Parameter* parameter = nullptr;
+    Tensor value;
+  };
+  return [value = std::move(value), last = std::make_shared<Last>()](const Parameter& p) {
+    if (last->parameter != &p) {
+      last->value = {};
+      *last = {&p, value(p)};
+    }
+    return last->value;
+  };
 }
 
 void ForeignTensor::take_part(const WholeValue& value) const {

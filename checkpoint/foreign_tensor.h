@@ -21,8 +21,8 @@ class ForeignTensor {
   const std::vector<int64_t>& shape() const { return shape_; }  // as the foreign format has it
 
   // Reads what of it is local into the parameters' values: `value` gives f32 [local shape], contiguous, of one
-  // parameter after the other; when it is called again the one before is complete. Content is read in pieces of a few
-  // MB. The file's entry must have shape() and be f32, bf16 or f16.
+  // parameter after the other; when it is called for another one that before is complete. Content is read in pieces of
+  // a few MB. The file's entry must have shape() and be f32, bf16 or f16.
   using LocalValue = std::function<Tensor(const Parameter&)>;
   void read(Runtime& runtime, const SafetensorsFile& file, const SafetensorsEntry& entry,
             const LocalValue& value) const;
@@ -30,6 +30,8 @@ class ForeignTensor {
   // The whole tensor, f32 [shape()], out of whole logical values: `value` gives f32 [spec.shape], contiguous.
   using WholeValue = std::function<Tensor(const Parameter&)>;
   Tensor assemble(Runtime& runtime, const WholeValue& value) const;
+  // One that remembers what `value` gave last: the tensors of a layer's experts are parts of the same parameters.
+  static WholeValue remembering(WholeValue value);
   // Where another rank assembles: the same calls of `value`, whose results are dropped.
   void take_part(const WholeValue& value) const;
 
@@ -39,11 +41,18 @@ class ForeignTensor {
     int64_t row = 0, rows = 0;  // where it lies in the rows of [out, in]; a vector is a matrix of one column
   };
 
+  void add_part(const std::string& logical, ParameterRegistry& registry);
+  void read_part(Runtime& runtime, const SafetensorsFile& file, const SafetensorsEntry& entry, const Part& part,
+                 const Tensor& local) const;
+  int64_t first_matrix() const { return index_ < 0 ? 0 : index_; }
+
   std::string name_;
   bool transposed_;
+  int64_t index_;         // of the experts' matrices the one that it is; -1: all
+  int64_t matrices_ = 1;  // [out, in], one behind the other
   std::vector<Part> parts_;
   std::vector<int64_t> shape_;
-  int64_t rows_ = 0, cols_ = 1;  // of [out, in]
+  int64_t rows_ = 0, cols_ = 1;  // of each [out, in]
 };
 
 }  // namespace deepflow

@@ -85,19 +85,46 @@ void HfFolder::open_shards() {
   }
 }
 
-std::vector<HfFolder::Match> HfFolder::match(const ForeignNames& names, ParameterRegistry& registry) const {
-  std::map<std::string, std::pair<const SafetensorsFile*, const SafetensorsEntry*>> found;
+HfFolder::Found HfFolder::find_tensors() const {
+  Found found;
   for (const auto& file : files_)
     for (const SafetensorsEntry& entry : file->entries())
       if (!found.emplace(entry.name, std::pair(file.get(), &entry)).second)
         throw DataError("{}: {} is in two of its files", dir_, printable(entry.name));
+  return found;
+}
+
+const NameMap& HfFolder::choose_map(const Found& found, const ForeignNames& names) {
+  const auto missing = [&](const NameMap& map) {
+    return std::count_if(map.begin(), map.end(), [&](const NameMapEntry& wanted) {
+      return !wanted.optional && find(found, names, wanted.external) == found.end();
+    });
+  };
+  const NameMap* best = &names.map;
+  auto fewest = missing(names.map);
+  for (const NameMap& other : names.also_read) {
+    const auto here = missing(other);
+    if (here < fewest) best = &other;
+    fewest = std::min(fewest, here);
+  }
+  return *best;
+}
+
+HfFolder::Found::const_iterator HfFolder::find(const Found& found, const ForeignNames& names,
+                                               const std::string& external) {
+  const auto it = found.find(external);
+  if (it != found.end() || external.rfind(names.prefix, 0) != 0) return it;
+  return found.find(external.substr(names.prefix.size()));
+}
+
+std::vector<HfFolder::Match> HfFolder::match(const ForeignNames& names, ParameterRegistry& registry) const {
+  Found found = find_tensors();
   Mismatch mismatch;
   std::vector<Match> matches;
-  for (const NameMapEntry& wanted : names.map) {
-    auto it = found.find(wanted.external);
-    if (it == found.end() && wanted.external.rfind(names.prefix, 0) == 0)
-      it = found.find(wanted.external.substr(names.prefix.size()));
+  for (const NameMapEntry& wanted : choose_map(found, names)) {
+    const auto it = find(found, names, wanted.external);
     if (it == found.end()) {
+      if (wanted.optional) continue;
       mismatch.missing.push_back(wanted.external);
       continue;
     }

@@ -5,8 +5,10 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace deepflow {
@@ -24,7 +26,8 @@ class HfFolder {
 
   // Fills the local part of every parameter of the registry (frozen): `value` gives its master, f32 [local shape],
   // contiguous; the caller announces the write to its store. Sources are f32, bf16 or f16; names may lack
-  // names.prefix. Before a byte is read, one DataError lists all missing, unexpected and misshapen tensors.
+  // names.prefix, and tensors of optional entries may be missing. Before a byte is read, one DataError lists all
+  // missing, unexpected and misshapen tensors.
   void load(Runtime& runtime, const ForeignNames& names, ParameterRegistry& registry,
             const ForeignTensor::LocalValue& value) const;
 
@@ -34,7 +37,12 @@ class HfFolder {
     const SafetensorsFile* file;
     const SafetensorsEntry* entry;
   };
+  using Found = std::map<std::string, std::pair<const SafetensorsFile*, const SafetensorsEntry*>>;
   void open_shards();
+  Found find_tensors() const;
+  // Of the ways in which a model's tensors are named the one that most of them are.
+  static const NameMap& choose_map(const Found& found, const ForeignNames& names);
+  static Found::const_iterator find(const Found& found, const ForeignNames& names, const std::string& external);
   std::vector<Match> match(const ForeignNames& names, ParameterRegistry& registry) const;
 
   std::string dir_;

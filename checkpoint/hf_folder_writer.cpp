@@ -82,8 +82,9 @@ void remove_old_model(const std::string& dir) {
 }  // namespace
 
 void write_hf_folder(Runtime& runtime, const std::string& dir, json config, const ForeignNames& names,
-                     ParameterRegistry& registry, const ForeignTensor::WholeValue& value,
+                     ParameterRegistry& registry, const ForeignTensor::WholeValue& whole_value,
                      const HfFolderOptions& options) {
+  const ForeignTensor::WholeValue value = ForeignTensor::remembering(whole_value);
   DF_ASSERT(options.dtype == DType::kF32 || options.dtype == DType::kBF16, "{}", name_of(options.dtype));
   std::vector<ForeignTensor> tensors;
   for (const NameMapEntry& entry : names.map) tensors.emplace_back(entry, registry);

@@ -26,10 +26,14 @@ struct Pieces {
   int64_t normed;      // [M, D]
   int64_t gathered;    // the rows of all tp ranks, where these split them
   int64_t qkv, attended, lse;
-  int64_t wide;       // in front of the activation: [M, 2F] or [M, F]
-  int64_t activated;  // [M, F]
-  int64_t by_heads;   // output of attention as Ulysses computes it, [M, A]
-  int64_t summands;   // of the gradient to the rows, before they are summed
+  int64_t wide;                             // in front of the activation: [M, 2F] or [M, F]
+  int64_t activated;                        // [M, F]
+  int64_t experts_in = 0, experts_out = 0;  // rows of the experts' input and output, [M k, D]
+  int64_t routing = 0;                      // scores, choices, weights and slots
+  int64_t shared = 0;                       // hidden features of the shared expert, as `activated`
+  int64_t router_rows = 0;                  // what the router reads, or its gradient, in f32
+  int64_t by_heads;                         // output of attention as Ulysses computes it, [M, A]
+  int64_t summands;                         // of the gradient to the rows, before they are summed
 
   explicit Pieces(const PassShape& s) {
     const ModelShape& m = s.model;
@@ -46,11 +50,26 @@ struct Pieces {
     lse = kF32 * rows * divided(m.heads, s.tp);
     activated = element * rows * ffn;
     wide = m.gated_mlp ? 2 * activated : activated;
+    if (m.experts > 0) count_experts(m, rows, element);
     by_heads = s.cp > 1 && s.cp_method == ContextMethod::kUlysses ? attended : 0;
     summands = gathered > 0 && s.overlap ? kRingBuffers * normed : gathered;
   }
 
-  int64_t of_products() const { return 2 * (stream + statistics) + qkv + attended + by_heads + lse + wide; }
+  int64_t of_products() const {
+    return 2 * (stream + statistics) + qkv + attended + by_heads + lse + wide + experts_out + routing;
+  }
+
+ private:
+  // Nothing is taken to be dropped. Logits are counted with the scores, where the z-loss keeps them.
+  void count_experts(const ModelShape& m, int64_t rows, int64_t element) {
+    const int64_t slots = rows * m.expert_choices;
+    experts_in = experts_out = element * slots * m.width;
+    shared = element * rows * m.shared_ffn;
+    activated = element * slots * m.expert_ffn + shared;
+    wide = 2 * activated;
+    routing = kF32 * (2 * rows * m.experts + 4 * slots);
+    router_rows = kF32 * rows * m.width;
+  }
 };
 
 // Rows that attention looks at in one go: those of a zig-zag span in a ring, otherwise of a whole sequence.
@@ -80,7 +99,7 @@ int64_t attention_messages(const PassShape& s, const Pieces& p) {
 
 // Elements of this rank's matrices.
 struct Matrices {
-  int64_t qkv, out, wide, down, table, positions;
+  int64_t qkv, out, router, wide, down, table, positions;
 
   explicit Matrices(const PassShape& s) {
     const ModelShape& m = s.model;
@@ -88,12 +107,13 @@ struct Matrices {
     const int64_t keys = std::max(divided(m.kv_heads * m.head_dim, s.tp), m.head_dim), ffn = divided(m.ffn, s.tp);
     qkv = m.width * (queries + 2 * keys);
     out = m.width * queries;
-    down = m.width * ffn;
+    router = m.width * m.experts;
+    down = m.experts > 0 ? m.width * (m.experts * m.expert_ffn + m.shared_ffn) : m.width * ffn;
     wide = m.gated_mlp ? 2 * down : down;
     table = m.width * divided(round_up(m.vocabulary, kPaddedTo), s.tp);
     positions = m.width * m.position_rows;
   }
-  int64_t of_block() const { return qkv + out + wide + down; }
+  int64_t of_block() const { return qkv + out + router + wide + down; }
 };
 
 // Backward of one micro-batch, op by op, as kernels/ops does it: what each takes before it gives back what it read.
@@ -133,7 +153,10 @@ class Walk {
       replay(is_first);
       return;
     }
-    mlp(policy == Recompute::kSelective);
+    if (s_.model.experts > 0)
+      experts(policy == Recompute::kSelective);
+    else
+      mlp(policy == Recompute::kSelective);
     attention(policy == Recompute::kSelective);
   }
 
@@ -187,6 +210,24 @@ class Walk {
     drop(p_.stream + p_.statistics);
   }
 
+  // As mlp, with rows to and from the experts around it. The shared expert goes first; all of its pieces are counted
+  // until the others are done.
+  void experts(bool again) {
+    hold(p_.activated);  // gradients of the activations' outputs
+    weight_gradient(m_.down, p_.activated, p_.experts_out, again ? p_.activated : 0);
+    drop(again ? 0 : p_.activated);
+    drop(p_.activated + p_.experts_out);  // the gradient of their input takes the input's place
+    hold(p_.experts_in + p_.normed);      // its gradient, and that of the shared expert
+    weight_gradient(m_.wide, p_.experts_in, p_.wide, again ? p_.experts_in : 0);
+    drop(p_.wide + (again ? 0 : p_.experts_in));
+    hold(p_.normed);
+    drop(p_.experts_in + p_.delta + p_.normed);
+    hold(p_.router_rows + p_.normed);
+    gradient(m_.router);
+    drop(p_.router_rows + p_.routing + 2 * p_.normed);
+    drop(p_.stream + p_.statistics);
+  }
+
   void attention(bool again) {
     hold(p_.attended + p_.gathered);
     weight_gradient(m_.out, p_.attended, whole(), 0);
@@ -204,9 +245,7 @@ class Walk {
   void replay(bool is_first) {
     const int64_t dealt = is_dealt() ? p_.normed : 0;  // gives way to gathered rows
     hold(kept_bytes(s_, Recompute::kNone) + p_.delta - (is_first ? p_.stream : 0));
-    hold(p_.activated + p_.gathered);
-    drop(p_.activated);
-    column_input_gradient();
+    s_.model.experts > 0 ? replayed_experts_input() : replayed_mlp_input();
     drop(p_.statistics + dealt);
     hold(p_.attended + p_.gathered);
     attend();
@@ -215,14 +254,40 @@ class Walk {
     drop(dealt);
     drop(2 * p_.stream + p_.statistics + p_.delta);
     drop(is_first ? 0 : p_.stream + p_.delta);
-    weight_gradient(m_.down, p_.activated, whole(), 0);
-    drop(p_.activated + p_.delta + p_.gathered);
-    weight_gradient(m_.wide, whole(), p_.wide, 0);
-    drop(p_.wide + whole());
+    s_.model.experts > 0 ? replayed_experts_weight() : replayed_mlp_weight();
     weight_gradient(m_.out, p_.attended, whole(), 0);
     drop(p_.attended + p_.normed + p_.gathered);
     weight_gradient(m_.qkv, whole(), p_.qkv, 0);
     drop(p_.qkv + whole());
+  }
+
+  void replayed_mlp_input() {
+    hold(p_.activated + p_.gathered);
+    drop(p_.activated);
+    column_input_gradient();
+  }
+  void replayed_mlp_weight() {
+    weight_gradient(m_.down, p_.activated, whole(), 0);
+    drop(p_.activated + p_.delta + p_.gathered);
+    weight_gradient(m_.wide, whole(), p_.wide, 0);
+    drop(p_.wide + whole());
+  }
+  void replayed_experts_input() {
+    hold(p_.activated);
+    drop(p_.activated);
+    hold(p_.experts_in + 2 * p_.normed);
+    drop(p_.experts_in + p_.normed);
+    hold(p_.router_rows + p_.normed);
+    drop(p_.router_rows + p_.normed);
+  }
+  void replayed_experts_weight() {
+    weight_gradient(m_.down, p_.activated, p_.experts_out, 0);
+    drop(p_.activated + p_.experts_out + p_.delta);
+    weight_gradient(m_.wide, p_.experts_in, p_.wide, 0);
+    drop(p_.wide + p_.experts_in);
+    hold(p_.router_rows);
+    gradient(m_.router);
+    drop(p_.router_rows + p_.routing + p_.normed);
   }
 
   bool is_dealt() const { return p_.gathered > 0; }
@@ -272,7 +337,9 @@ int64_t kept_bytes(const PassShape& shape, Recompute policy) {
   DF_ASSERT(policy != Recompute::kAuto, "a policy that is not decided");
   const Pieces p(shape);
   if (policy == Recompute::kFull) return p.stream + p.delta;
-  return p.of_products() + (policy == Recompute::kNone ? 2 * p.normed + p.activated : 0);
+  // What rows for the experts are made of again stays (kernels/ops/expert_rows.h).
+  const int64_t again = shape.model.experts > 0 ? p.normed : 0;
+  return p.of_products() + (policy == Recompute::kNone ? 2 * p.normed + p.activated + p.experts_in : again);
 }
 
 int64_t gradient_elements(const PassShape& shape) {

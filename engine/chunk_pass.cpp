@@ -15,6 +15,9 @@ ForwardContext forward_context(Machine& machine, const PassOptions& options, Tap
   context.training = options.training;
   context.seed = options.seed;
   context.step = options.step;
+  context.sequence_weight = options.sequence_weight;
+  context.loss_seed = options.loss_seed;
+  context.statistics = options.statistics;
   context.rows = rows;
   return context;
 }

@@ -12,8 +12,10 @@ struct PassOptions {
   bool training = true;  // records a tape
   uint64_t seed = 0;
   int64_t step = 0;
-  float label_weight = 1;  // what the loss of a row with a label counts
-  float loss_seed = 1;     // gradient of the loss: the loss scale
+  float label_weight = 1;                // what the loss of a row with a label counts
+  float loss_seed = 1;                   // gradient of the loss: the loss scale
+  float sequence_weight = 0;             // what a sequence counts in losses of layers (core/context.h)
+  StatisticsSink* statistics = nullptr;  // outlives the passes; may be null
 };
 
 // One micro-batch in one chunk of the model, on its way forward and back. Layer by layer, so that the forward pass of

@@ -4,10 +4,12 @@
 #include "core/error.h"
 #include "data/token_store.h"
 #include "engine/thread_share.h"
+#include "kernels/ops/elementwise.h"
 #include "optim/optimizer.h"
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 namespace deepflow {
 namespace {
@@ -52,16 +54,26 @@ void set_initial_values(Session& session, const RunOptions& options) {
   // A rank may keep less than the local part: one parameter at a time passes through memory.
   const Parameter* loading = nullptr;
   Tensor value;
+  std::set<const Parameter*> loaded;
   const auto keep = [&] {
     if (loading) session.store().load(*loading, value);
+    loaded.insert(loading);
   };
   folder.load(session.runtime(), session.model().hugging_face_names(), session.registry(), [&](const Parameter& p) {
+    if (loading == &p) return value;
     keep();
     loading = &p;
     value = Tensor::empty(session.runtime().memory(), p.local_shape, DType::kF32);
     return value;
   });
   keep();
+  for (const Parameter& p : session.registry().parameters()) {
+    if (!p.pack->local || loaded.count(&p) > 0) continue;
+    DF_ASSERT(p.spec.init.kind == Initialiser::Kind::kConstant, "{} was not in the folder", p.spec.name);
+    value = Tensor::empty(session.runtime().memory(), p.local_shape, DType::kF32);
+    fill(session.runtime(), value, p.spec.init.value);
+    session.store().load(p, value);
+  }
   session.store().state_written();
 }
 

@@ -55,6 +55,8 @@ void RunReport::step(const StepReport& r) {
   const auto per_step =
       seconds_between(recent_.front().time, recent_.back().time) / static_cast<double>(recent_.size() - 1);
   f.seconds_left = per_step * static_cast<double>(steps_ - r.step);
+  experts_.step(r.step, r.experts);
+  experts_.add_to(f);
   progress_.show(f);
   training_.points.push_back({static_cast<double>(r.step), r.loss});
   nlohmann::json line = {{"step", r.step},
@@ -67,13 +69,16 @@ void RunReport::step(const StepReport& r) {
                          {"memory_bytes", f.memory_bytes},
                          {"seconds", r.seconds}};
   if (!r.bytes_sent.empty()) line["bytes_sent"] = r.bytes_sent;
+  if (experts_.has_experts()) line["experts"] = experts_.as_json();
   metrics_->add(line);
-  if (tensorboard_)
-    tensorboard_->add(r.step, {{"train/loss", r.loss},
-                               {"train/gradient_norm", r.gradient_norm},
-                               {"train/lr", r.lr},
-                               {"speed/tokens_per_second", f.tokens_per_second},
-                               {"speed/mfu", f.mfu}});
+  if (!tensorboard_) return;
+  std::vector<TensorboardWriter::Scalar> scalars = experts_.scalars();
+  scalars.insert(scalars.end(), {{"train/loss", r.loss},
+                                 {"train/gradient_norm", r.gradient_norm},
+                                 {"train/lr", r.lr},
+                                 {"speed/tokens_per_second", f.tokens_per_second},
+                                 {"speed/mfu", f.mfu}});
+  tensorboard_->add(r.step, scalars);
 }
 
 void RunReport::evaluation(int64_t step, const Evaluation& e) {
@@ -97,6 +102,7 @@ void RunReport::finish() {
   std::vector<Curve> curves{training_};
   if (!heldout_.points.empty()) curves.push_back(heldout_);
   write_file_durably(dir_ + "/loss.svg", curves_as_svg("Loss", "step", "nats per token", curves));
+  if (experts_.has_experts()) write_file_durably(dir_ + "/experts.svg", experts_.picture());
 }
 
 }  // namespace deepflow

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/evaluator.h"
+#include "engine/expert_report.h"
 #include "engine/loss_curve.h"
 #include "engine/metrics_file.h"
 #include "engine/progress.h"
@@ -25,7 +26,7 @@ class RunReport {
   void say(const std::string& line);
   void step(const StepReport& report);
   void evaluation(int64_t step, const Evaluation& evaluation);
-  void finish();  // the curve as run.dir/loss.svg
+  void finish();  // the curve as run.dir/loss.svg, and the load of experts as experts.svg
 
  private:
   double tokens_per_second() const;
@@ -37,6 +38,7 @@ class RunReport {
   Progress progress_;
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<TensorboardWriter> tensorboard_;
+  ExpertReport experts_;
   Curve training_{"training", {}}, heldout_{"held out", {}, true};
   struct Moment {
     std::chrono::steady_clock::time_point time;

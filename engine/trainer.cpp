@@ -39,8 +39,8 @@ Trainer::Trainer(Machine machine, const TrainOptions& train, const OptimOptions&
           plan_pipeline(parallel, static_cast<int>(train.global_batch / machine.data_axes().size() / micro_batch_))) {
   if (machine.store.compute() == DType::kF16) loss_scale_.emplace(optim.loss_scale);
   optimizer_ = find_optimizer(optim.name)
-                   .make(optim, {machine.runtime, machine.store, machine.store.pieces(), train.offload_optimizer,
-                                 &machine.domains});
+                   .make(optim, {machine.runtime, machine.store, optimized_pieces(machine.store),
+                                 train.offload_optimizer, &machine.domains});
 }
 
 StepReport Trainer::step() {
@@ -58,6 +58,7 @@ StepReport Trainer::step() {
   const double scale = loss_scale_ ? static_cast<double>(loss_scale_->scale()) : 1;
   report.gradient_norm = gradient_norm(machine_.runtime, machine_.store, counted_, machine_.world()) / scale;
   report.loss = sum_one(machine_.world(), local_loss, "loss");
+  if (!machine_.model.expert_layers().empty()) report.experts = sum_expert_loads(machine_, statistics_);
   const bool finite = std::isfinite(report.loss) && std::isfinite(report.gradient_norm);
   if (loss_scale_)
     report.applied = loss_scale_->update(finite);
@@ -81,12 +82,16 @@ void Trainer::update(const StepReport& report, double scale) {
   // A step that was left out never reached the moments.
   const int64_t updates = report.step - (loss_scale_ ? loss_scale_->skipped() : 0);
   optimizer_->update({updates, report.lr, static_cast<float>(factor)});
+  move_router_biases(machine_, report.experts);
   machine_.store.share_all(*exchange_);
 }
 
 double Trainer::run_passes(const Batch& batch, int64_t global_labels) {
   machine_.store.begin_step(schedule_.num_micro_batches, exchange_.get());
+  statistics_.clear();
   PassOptions options;
+  options.statistics = &statistics_;
+  options.sequence_weight = 1.0f / static_cast<float>(train_.global_batch);
   options.seed = train_.seed;
   options.step = step_;
   if (loss_scale_) options.loss_seed = loss_scale_->scale();

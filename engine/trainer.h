@@ -2,6 +2,7 @@
 
 #include "core/state.h"
 #include "data/loader.h"
+#include "engine/expert_load.h"
 #include "engine/machine.h"
 #include "engine/train_options.h"
 #include "optim/loss_scale.h"
@@ -22,6 +23,7 @@ struct StepReport {
   double loss = 0;           // nats a token, mean over the step's unmasked tokens of all ranks
   double gradient_norm = 0;  // before clipping
   double lr = 0;
+  std::vector<ExpertLoad> experts;            // of every layer that has some
   bool applied = true;                        // false: left out by the loss scale
   std::map<std::string, int64_t> bytes_sent;  // by all ranks along each set of axes; where they are counted
   int64_t tokens = 0;                         // of all ranks, masked ones included
@@ -61,6 +63,7 @@ class Trainer final : public StateOwner {
   std::unique_ptr<Exchange> exchange_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<LossScale> loss_scale_;  // of f16
+  StatisticsSink statistics_;            // of this rank's passes of a step
   int64_t micro_batch_;
   Schedule schedule_;
   int64_t step_ = 0;

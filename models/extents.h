@@ -19,6 +19,10 @@ std::optional<ModelConfig::Problem> too_many_layers(int64_t layers);
 std::optional<ModelConfig::Problem> does_not_divide(const std::string& key, int64_t small, int64_t large,
                                                     const std::string& what);
 
+// Experts of a layer, and those that a token goes to.
+constexpr int64_t kMostExperts = 65536;
+std::optional<ModelConfig::Problem> expert_problem(int64_t experts, int64_t choices);
+
 // The first of the given ones that is a problem.
 template <class... P>
 std::optional<ModelConfig::Problem> first_problem(const P&... problems) {

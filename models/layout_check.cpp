@@ -38,6 +38,11 @@ void check_tensor_parallel(const ModelShape& s, int tp) {
 
 void check_layout(const ModelShape& shape, const ModelLayout& layout, int64_t sequence) {
   const int tp = is_split(layout.tp) ? layout.tp->size() : 1;
+  if (shape.experts > 0 && (tp > 1 || is_split(layout.cp)))
+    throw ConfigError(
+        "parallel: tp {} and cp {} of a model with {} experts a layer; layers of experts are split by dp and pp only: "
+        "set tp and cp to 1",
+        tp, is_split(layout.cp) ? layout.cp->size() : 1, shape.experts);
   check_tensor_parallel(shape, tp);
   if (is_split(layout.cp))
     check_context_parallel(*layout.cp, shape.heads / tp, std::max<int64_t>(shape.kv_heads / tp, 1), sequence);

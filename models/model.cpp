@@ -93,8 +93,9 @@ void CausalModel::check_rows(const ForwardContext& context, const Tensor& tokens
 LayerCosts layer_costs(const ModelShape& s, int64_t sequence) {
   const double width = static_cast<double>(s.width), head_dim = static_cast<double>(s.head_dim);
   const double heads = static_cast<double>(s.heads), kv_heads = static_cast<double>(s.kv_heads);
-  const double matrices =
-      width * head_dim * (2 * heads + 2 * kv_heads) + width * static_cast<double>((s.gated_mlp ? 3 : 2) * s.ffn);
+  const int64_t hidden =
+      s.experts > 0 ? 3 * (s.expert_choices * s.expert_ffn + s.shared_ffn) + s.experts : (s.gated_mlp ? 3 : 2) * s.ffn;
+  const double matrices = width * head_dim * (2 * heads + 2 * kv_heads) + width * static_cast<double>(hidden);
   const double attention = heads * head_dim * static_cast<double>(sequence);  // the unmasked half of scores and sums
   return {.layer = matrices + attention, .embedding = width, .head = width * static_cast<double>(s.vocabulary)};
 }
@@ -103,7 +104,9 @@ double training_flops_per_token(const ModelShape& shape, const ParameterRegistry
   int64_t in_products = 0;
   for (const Parameter& p : registry.parameters()) {
     const bool only_looked_up = p.spec.role == Role::kEmbedding && p.spec.chunks.size() == 1;
-    if (!only_looked_up) in_products += p.spec.shape.num_elements();
+    if (only_looked_up || p.spec.role == Role::kBuffer) continue;
+    const int64_t elements = p.spec.shape.num_elements();
+    in_products += p.spec.role == Role::kExpert ? elements / shape.experts * shape.expert_choices : elements;
   }
   const double attention =
       12.0 * static_cast<double>(shape.layers * shape.heads * shape.head_dim) * static_cast<double>(sequence);

@@ -5,6 +5,7 @@
 #include "core/parameter_registry.h"
 #include "kernels/ops/head_loss.h"
 #include "models/parts/block_stack.h"
+#include "models/parts/moe.h"
 #include "models/parts/vocabulary.h"
 #include "parallel/context_parallel.h"
 #include "parallel/layer_split.h"
@@ -18,7 +19,10 @@ namespace deepflow {
 struct ModelShape {
   int64_t layers = 0, width = 0, vocabulary = 0, max_positions = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  int64_t ffn = 0;
+  int64_t ffn = 0;             // of a layer without experts
+  int64_t experts = 0;         // of every layer; 0: none
+  int64_t expert_choices = 0;  // experts of a token
+  int64_t expert_ffn = 0, shared_ffn = 0;
   bool gated_mlp = false;      // two matrices in front of the activation
   int64_t row_statistics = 1;  // f32 numbers that a norm keeps of a row
   int64_t position_rows = 0;   // of the table of learned positions
@@ -56,6 +60,7 @@ class CausalModel {
   // Splits the model; once, before the registry is frozen. Needs check_layout.
   virtual void parallelize(ParameterRegistry& registry, const ModelLayout& layout) = 0;
   const std::vector<LayerRange>& chunks() const { return chunks_; }
+  const std::vector<ExpertLayer>& expert_layers() const { return expert_layers_; }  // of all chunks
 
   // What backward keeps of each layer, none of it kAuto. A model is built with one policy for all of them, kNone where
   // that is kAuto.
@@ -93,6 +98,7 @@ class CausalModel {
   ModelShape shape_;
   std::unique_ptr<Norm> norm_;
   std::unique_ptr<VocabularyHead> head_;
+  std::vector<ExpertLayer> expert_layers_;
 
  private:
   void check_rows(const ForwardContext& context, const Tensor& tokens) const;
@@ -105,7 +111,8 @@ class CausalModel {
 
 // Floating-point operations that training on one token of a sequence of `sequence` tokens needs, as the field counts
 // them (Chowdhery et al. 2022, appendix B): 6 N + 12 L H K T, where N are the parameters that take part in matrix
-// products (all but lookup tables; a tied embedding counts once, as head), L layers, H heads, K head_dim, T sequence.
+// products (all but lookup tables; a tied embedding counts once, as head; of the experts those that a token goes to), L
+// layers, H heads, K head_dim, T sequence.
 // The causal mask is not taken off, recomputation is not added.
 double training_flops_per_token(const ModelShape& shape, const ParameterRegistry& registry, int64_t sequence);
 

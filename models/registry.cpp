@@ -3,6 +3,7 @@
 #include "models/gpt2/config.h"
 #include "models/hf_config.h"
 #include "models/llama/config.h"
+#include "models/mixtral/config.h"
 
 namespace deepflow {
 
@@ -10,6 +11,7 @@ std::vector<std::unique_ptr<ModelConfig>> make_model_configs() {
   std::vector<std::unique_ptr<ModelConfig>> configs;
   configs.push_back(std::make_unique<LlamaConfig>());
   configs.push_back(std::make_unique<Gpt2Config>());
+  configs.push_back(std::make_unique<MixtralConfig>());
   return configs;
 }
 

@@ -8,6 +8,8 @@
 #include "optim/muon.h"
 #include "optim/sgd.h"
 
+#include <algorithm>
+
 namespace deepflow {
 namespace {
 
@@ -32,6 +34,14 @@ std::vector<std::string> optimizer_names() {
   std::vector<std::string> names;
   for (const OptimizerEntry& entry : kOptimizers) names.emplace_back(entry.name);
   return names;
+}
+
+std::vector<ShardPiece> optimized_pieces(const ResidentStore& store) {
+  std::vector<ShardPiece> pieces = store.pieces();
+  pieces.erase(std::remove_if(pieces.begin(), pieces.end(),
+                              [](const ShardPiece& piece) { return piece.parameter->spec.role == Role::kBuffer; }),
+               pieces.end());
+  return pieces;
 }
 
 bool decays(Role role) { return role != Role::kNorm && role != Role::kBias && role != Role::kBuffer; }

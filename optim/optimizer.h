@@ -46,6 +46,9 @@ struct OptimizerEntry {
 const OptimizerEntry& find_optimizer(const std::string& name);
 std::vector<std::string> optimizer_names();
 
+// This rank's pieces without those of Role::kBuffer, which no optimizer moves.
+std::vector<ShardPiece> optimized_pieces(const ResidentStore& store);
+
 // Weight decay applies to matrices, experts, embeddings, heads and routers; not to norms and biases.
 bool decays(Role role);
 

@@ -1,11 +1,12 @@
-"""Random models of both families for parity.py: tiny ones with every variant, and ones of a moderate size."""
+"""Random models of every family for parity.py: tiny ones with every variant, and ones of a moderate size."""
 import copy
 import dataclasses
 import json
 import pathlib
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig,
+                          MixtralForCausalLM)
 
 LLAMA3 = dict(rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=16)
@@ -57,6 +58,15 @@ def llama(layers=2, width=32, heads=4, kv_heads=4, ffn=56, positions=64, vocabul
                     vocab_size=vocabulary, bos_token_id=None, eos_token_id=None, **more))
 
 
+def mixtral(layers=2, width=32, heads=4, kv_heads=2, ffn=24, experts=5, choices=2, positions=64, vocabulary=257,
+            **more):
+    return MixtralForCausalLM(
+        MixtralConfig(num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads,
+                      num_key_value_heads=kv_heads, intermediate_size=ffn, num_local_experts=experts,
+                      num_experts_per_tok=choices, max_position_embeddings=positions, vocab_size=vocabulary,
+                      bos_token_id=None, eos_token_id=None, **more))
+
+
 def cases():
     biased = dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True)
     made = [
@@ -70,6 +80,10 @@ def cases():
         Case("llama_linear_f16", llama(rope_parameters=dict(rope_type="linear", rope_theta=1e4, factor=2.0)),
              dtype=torch.float16),
         Case("llama_v4_shards", llama(kv_heads=2), shard_size="20KB", dialect=4),
+        Case("mixtral", mixtral()),
+        Case("mixtral_one_of_nine", mixtral(experts=9, choices=1, head_dim=12, tie_word_embeddings=True), sequence=33),
+        Case("mixtral_v4_shards", mixtral(kv_heads=4), shard_size="20KB", dialect=4),
+        Case("mixtral_moderate", mixtral(4, 256, 8, 4, 256, 8, 2, 256, 5000), batch=2, sequence=256),
         Case("llama_moderate", llama(6, 384, 6, 2, 1024, 256, 5000, tie_word_embeddings=True), batch=2, sequence=256),
     ]
     for case in made:

@@ -33,6 +33,7 @@ struct TinyModel {
                       {"body.fused.bias", {"q.bias", "k.bias"}},
                       {"body.plain.weight", {"p"}},
                       {"body.norm", {"n"}}},
+                     {},
                      "body.",
                      {".mask"}};
   std::map<std::string, Tensor> values;
@@ -113,6 +114,89 @@ TEST(HfFolder, FusesAndTransposesAsTheNameMapSays) {
   float bias[6];
   file.read(*file.find("body.fused.bias"), 0, bias, sizeof(bias));
   EXPECT_THAT(bias, ::testing::ElementsAre(200, 201, 202, 203, 300, 301));
+}
+
+// Two experts of two matrices each, in files one tensor a matrix or all of a layer fused.
+struct TinyExperts {
+  Runtime runtime{{.threads = 2}};
+  ParameterRegistry registry;
+  ForeignNames apart{{{"e.0.gate", {"gate"}, false, 0},
+                      {"e.1.gate", {"gate"}, false, 1},
+                      {"e.0.up", {"up"}, false, 0},
+                      {"e.1.up", {"up"}, false, 1}},
+                     {{{"e.gate_up", {"gate", "up"}}}},
+                     "",
+                     {}};
+  ForeignNames fused{apart.also_read[0], {}, "", {}};
+  std::map<std::string, std::vector<float>> values;
+  int calls = 0;
+
+  explicit TinyExperts(const MeshCoord& coord = {}, const std::vector<Split>& split = {}) {
+    ParameterSpec gate = spec("gate", {2, 2, 3}), up = spec("up", {2, 2, 3});
+    gate.placement = up.placement = split;
+    registry.add("gate_up", {gate, up});
+    registry.freeze(coord);
+    for (const Parameter& p : registry.parameters())
+      values[p.spec.name].resize(static_cast<size_t>(p.local_shape.num_elements()));
+  }
+  ForeignTensor::LocalValue value() {
+    return [this](const Parameter& p) {
+      ++calls;
+      return Tensor::wrap(values.at(p.spec.name).data(), p.local_shape, DType::kF32);
+    };
+  }
+  void count_up() {
+    for (size_t i = 0; i < 12; ++i) {
+      values["gate"][i] = static_cast<float>(i);
+      values["up"][i] = static_cast<float>(100 + i);
+    }
+  }
+};
+
+TEST(HfFolder, ReadsAndWritesExpertsApartOrFused) {
+  for (const bool fused : {false, true}) {
+    const ScratchFolder folder;
+    TinyExperts model, other;
+    model.count_up();
+    write_hf_folder(model.runtime, folder.path(), {{"model_type", "tiny"}}, fused ? model.fused : model.apart,
+                    model.registry, model.value(), {});
+    EXPECT_EQ(model.calls, 2) << "every parameter is gathered once";
+    const SafetensorsFile file(folder / "model.safetensors");
+    const SafetensorsEntry* entry = file.find(fused ? "e.gate_up" : "e.1.up");
+    ASSERT_NE(entry, nullptr);
+    EXPECT_EQ(entry->shape, fused ? (std::vector<int64_t>{2, 4, 3}) : (std::vector<int64_t>{2, 3}));
+    float content[12];
+    file.read(*entry, fused ? 48 : 0, content, fused ? 48 : 24);
+    if (fused)
+      EXPECT_THAT(content, ::testing::ElementsAre(6, 7, 8, 9, 10, 11, 106, 107, 108, 109, 110, 111));
+    else
+      EXPECT_THAT(std::vector<float>(content, content + 6), ::testing::ElementsAre(106, 107, 108, 109, 110, 111));
+    HfFolder(folder.path()).load(other.runtime, other.apart, other.registry, other.value());
+    EXPECT_EQ(other.values, model.values);
+  }
+}
+
+TEST(HfFolder, LoadsTheLocalPartOfSplitExperts) {
+  const struct {
+    Split split;
+    std::vector<float> gate;
+  } cases[] = {
+      {{0, {"ep"}, 2}, {6, 7, 8, 9, 10, 11}}, {{1, {"ep"}, 2}, {3, 4, 5, 9, 10, 11}}, {{2, {"ep"}, 3}, {1, 4, 7, 10}}};
+  for (const bool fused : {false, true})
+    for (const auto& c : cases) {
+      const ScratchFolder folder;
+      TinyExperts whole;
+      whole.count_up();
+      write_hf_folder(whole.runtime, folder.path(), {{"model_type", "tiny"}}, fused ? whole.fused : whole.apart,
+                      whole.registry, whole.value(), {});
+      const int ranks = static_cast<int>(c.split.units);
+      TinyExperts part({{"ep", 1, ranks}}, {c.split});
+      HfFolder(folder.path()).load(part.runtime, part.apart, part.registry, part.value());
+      EXPECT_EQ(part.values["gate"], c.gate);
+      std::vector<float> up;
+      for (const float g : c.gate) up.push_back(g + 100);
+      EXPECT_EQ(part.values["up"], up);
+    }
 }
 
 TEST(HfFolder, CutsLargeModelsIntoShardsWithAnIndex) {

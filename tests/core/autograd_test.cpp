@@ -78,6 +78,33 @@ TEST_F(AutogradTest, ChainRuleAndSumOverReaders) {
   EXPECT_EQ(value(tape.take(x).value), 3 * (5 + 70));
 }
 
+TEST_F(AutogradTest, ALossOfALayerIsARootWhileForwardStillRuns) {
+  Tape tape;
+  const Var x = tape.leaf(scalar(2));
+  const Var a = scale(&tape, x, "a", 3), loss = scale(&tape, a, "loss", 7);
+  tape.root(loss, scalar(0.5f));
+  const Var b = scale(&tape, a, "b", 5);
+  tape.root(b, grad(1), context_);
+  tape.backward(context_);
+  EXPECT_FLOAT_EQ(value(tape.take(x).value), 3 * (5 + 3.5f));
+}
+
+TEST_F(AutogradTest, ALossOfALayerInsideARecomputedSegmentIsARootOfItsReplay) {
+  Tape tape;
+  const Var x = tape.leaf(scalar(2));
+  ForwardContext context{runtime_, *stream_, store_};
+  context.tape = &tape;
+  const std::vector<Var> y =
+      recompute(context, std::span(&x, 1), [this](ForwardContext& inner, std::span<const Var> in) {
+        const Var a = scale(inner.tape, in[0], "a", 3), loss = scale(inner.tape, a, "loss", 7);
+        if (inner.tape) inner.tape->root(loss, scalar(0.5f));
+        return std::vector<Var>{scale(inner.tape, a, "b", 5)};
+      });
+  tape.root(y[0], grad(1), context_);
+  tape.backward(context_);
+  EXPECT_FLOAT_EQ(value(tape.take(x).value), 3 * (5 + 3.5f));
+}
+
 TEST_F(AutogradTest, WeightGradientsFollowTheirInputGradientAtOnceWhenNotSplit) {
   Tape tape;
   const Var x = tape.leaf(scalar(1));

@@ -62,24 +62,36 @@ void draw_axes(Dice& dice, ParallelOptions& p, int ranks) {
   p.vp = kind.max_chunks == 0 ? static_cast<int>(1 + dice.below(3)) : kind.max_chunks;
 }
 
+void draw_experts(Dice& dice, TinyOptions& o) {
+  o.experts = dice.one_of<int64_t>({2, 5, 8});
+  o.expert_choices = 1 + dice.below(2);
+  o.balance.loss = dice.coin() ? 0.05 : 0;
+  o.balance.z_loss = dice.coin() ? 0.01 : 0;
+  o.balance.bias_rate = dice.coin() ? 0.01 : 0;
+  o.balance.capacity = dice.coin() ? 1.25 : 0;
+}
+
 void draw_model(Dice& dice, TinyOptions& o) {
   ParallelOptions& p = o.parallel;
-  o.family = dice.coin() ? "llama" : "gpt2";
+  const bool may_have_experts = p.tp == 1 && p.cp == 1;
+  o.family = dice.one_of<std::string>(may_have_experts ? std::vector<std::string>{"llama", "gpt2", "mixtral"}
+                                                       : std::vector<std::string>{"llama", "gpt2"});
   o.heads = dice.one_that<int64_t>({4, 6, 8, 12}, [&](int64_t n) { return n % p.tp == 0; });
   const int64_t heads_of_rank = o.heads / p.tp;
   p.cp_method = dice.coin() && heads_of_rank % p.cp == 0 ? ContextMethod::kUlysses : ContextMethod::kRing;
   o.kv_heads = o.heads;
-  if (o.family == "llama") {
+  if (o.family != "gpt2") {
     o.kv_heads = dice.one_that<int64_t>({1, 2, 3, 4, 6, o.heads}, [&](int64_t n) {
       const int64_t of_rank = std::max<int64_t>(1, n / p.tp);
       return o.heads % n == 0 && deals_or_repeats(n, p.tp) &&
              (p.cp_method == ContextMethod::kRing || deals_or_repeats(of_rank, p.cp));
     });
-    o.attention_bias = dice.coin();
-    o.mlp_bias = dice.coin();
+    o.attention_bias = o.family == "llama" && dice.coin();
+    o.mlp_bias = o.family == "llama" && dice.coin();
   } else {
     o.dropout = dice.coin() ? 0.1f : 0.0f;
   }
+  if (o.family == "mixtral") draw_experts(dice, o);
   o.width = o.heads * 8;
   o.ffn = dice.one_that<int64_t>({36, 64, 72, 96}, [&](int64_t n) { return n % p.tp == 0; });
   o.tied = dice.coin();
@@ -149,6 +161,9 @@ std::string text_of(const TinyOptions& o) {
   add(o.attention_bias, "attention_bias");
   add(o.mlp_bias, "mlp_bias");
   add(o.tied, "tied");
+  if (o.family == "mixtral")
+    text += fmt::format(" {} of {} experts, balance {} z {} bias {} capacity {}", o.expert_choices, o.experts,
+                        o.balance.loss, o.balance.z_loss, o.balance.bias_rate, o.balance.capacity);
   add(o.dropout > 0, fmt::format("dropout {}", o.dropout));
   add(true, fmt::format("T {} {}", o.sequence, o.documents == Documents::kSeparate ? "documents" : "joined"));
   add(o.recompute != Recompute::kNone, o.recompute == Recompute::kFull ? "full" : "selective");

@@ -5,6 +5,7 @@
 #include "engine/trainer.h"
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
+#include "models/mixtral/config.h"
 #include "parallel/self_communicator.h"
 
 #include <gtest/gtest.h>
@@ -72,7 +73,9 @@ struct TinyOptions {
   bool tied = false;
   bool attention_bias = false, mlp_bias = false;  // llama only
   Documents documents = Documents::kSeparate;
-  float dropout = 0;  // gpt2 only
+  float dropout = 0;                        // gpt2 only
+  int64_t experts = 6, expert_choices = 2;  // mixtral only, as is the next
+  ExpertBalance balance{.loss = 0.05, .z_loss = 0.01, .bias_rate = 0.01};
   float init_std = 0.02f;
   Recompute recompute = Recompute::kNone;
   std::shared_ptr<const TokenStore> text = some_text(60);
@@ -102,6 +105,11 @@ inline ModelOptions tiny_model(const TinyOptions& o) {
     c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.kv_heads = o.kv_heads, c.ffn = o.ffn;
     c.tie_embeddings = o.tied, c.attention_bias = o.attention_bias, c.mlp_bias = o.mlp_bias;
     c.init_std = o.init_std;
+  } else if (o.family == "mixtral") {
+    auto& c = dynamic_cast<MixtralConfig&>(model.config());
+    c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.kv_heads = o.kv_heads, c.ffn = o.ffn;
+    c.tie_embeddings = o.tied, c.init_std = o.init_std;
+    c.experts = o.experts, c.expert_choices = o.expert_choices, c.balance = o.balance;
   } else {
     auto& c = dynamic_cast<Gpt2Config&>(model.config());
     c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.ffn = o.ffn, c.dropout = o.dropout;

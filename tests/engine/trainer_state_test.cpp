@@ -31,8 +31,10 @@ std::vector<Case> cases() {
   f16.train.precision = "f16";
   f16.optim.loss_scale.init = 0x1p24;  // steps are left out before and behind the copy
   f16.optim.loss_scale.growth_interval = 2;
-  std::vector<Case> found = {
-      {"f16", f16}, {"adamw", adamw}, {"sgd", sgd}, {"gpt2 with dropout", dropout}, {"bf16", bf16}};
+  TinyOptions experts = adamw;
+  experts.family = "mixtral";
+  std::vector<Case> found = {{"experts with a bias", experts}, {"f16", f16},  {"adamw", adamw}, {"sgd", sgd},
+                             {"gpt2 with dropout", dropout},   {"bf16", bf16}};
   for (const char* name : {"adamw8bit", "lion", "adafactor", "muon"}) {
     TinyOptions o;
     o.optim.name = name;

@@ -60,6 +60,9 @@ class TinyModel {
     forward.training = true;
     forward.seed = 11;
     forward.step = step;
+    forward.sequence_weight = sequence_weight;
+    forward.loss_seed = scale;
+    forward.statistics = &statistics;
     const LossResult result = model_->loss(forward, Tensor::wrap(tokens.data(), {rows}, DType::kI32),
                                            Tensor::wrap(labels.data(), {rows}, DType::kI32),
                                            Tensor::wrap(weights.data(), {rows}, DType::kF32));
@@ -78,6 +81,10 @@ class TinyModel {
     store_->finish_gradients(*stream_);
     return *result.loss.value.data<float>();
   }
+
+  // Of train_pass: core/context.h. Statistics are those of all passes.
+  float sequence_weight = 0;
+  StatisticsSink statistics;
 
   std::vector<float> gradient(const std::string& name) {
     const Tensor g = store_->gradient_of(*registry_.find(name));

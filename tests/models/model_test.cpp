@@ -4,12 +4,17 @@
 #include "kernels/ops/attention.h"
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
+#include "models/mixtral/config.h"
+#include "models/registry.h"
 #include "tests/models/model_fixture.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <cmath>
+#include <fstream>
+#include <map>
 #include <set>
 
 namespace deepflow {
@@ -28,6 +33,13 @@ Gpt2Config gpt2() {
 LlamaConfig llama() {
   LlamaConfig c;
   c.layers = 2, c.width = 32, c.heads = 4, c.kv_heads = 2, c.head_dim = 12;
+  c.fill_in(61, 24);
+  return c;
+}
+
+MixtralConfig mixtral() {
+  MixtralConfig c;
+  c.layers = 2, c.width = 32, c.heads = 4, c.kv_heads = 2, c.experts = 5, c.ffn = 24;
   c.fill_in(61, 24);
   return c;
 }
@@ -67,6 +79,17 @@ TEST(Llama, HasTheParametersOfTheSmallestThirdGenerationModel) {
             training_flops_per_token(untied.model->shape(), untied.registry, 64));
 }
 
+TEST(Mixtral, HasTheParametersOfThePublicModel) {
+  std::ifstream file(DEEPFLOW_SOURCE "/models/mixtral/mixtral_8x7b.json");
+  const auto config = model_config_from_hf(nlohmann::json::parse(file), "mixtral_8x7b.json");
+  const Declared declared(*config);
+  EXPECT_EQ(declared.registry.num_elements(), 46702792704);
+  // A token meets two of the eight experts of a layer; embeddings are looked up.
+  const int64_t idle = 32LL * 6 * 3 * 4096 * 14336 + 32000LL * 4096;
+  EXPECT_DOUBLE_EQ(training_flops_per_token(declared.model->shape(), declared.registry, 4096),
+                   6.0 * static_cast<double>(46702792704 - idle) + 12.0 * 32 * 4096 * 4096);
+}
+
 TEST(Models, DeclareParametersInTheOrderOfTheForwardPass) {
   const Declared declared(llama());
   std::vector<std::string> names;
@@ -89,6 +112,18 @@ TEST(Models, PackWhatOneProductReads) {
             declared.registry.find("layers.1.mlp.up.weight")->pack);
 }
 
+// Names of the parameters that a map speaks of, those of experts once for each of their matrices.
+std::multiset<std::string> mapped_matrices(const NameMap& map, const ParameterRegistry& registry) {
+  std::map<std::string, int64_t> matrices;
+  for (const Parameter& p : registry.parameters())
+    matrices[p.spec.name] = p.spec.role == Role::kExpert ? p.spec.shape[0] : 1;
+  std::multiset<std::string> names;
+  for (const NameMapEntry& entry : map)
+    for (const std::string& name : entry.logical)
+      for (int64_t e = 0; e < (entry.index < 0 ? matrices[name] : 1); ++e) names.insert(name);
+  return names;
+}
+
 TEST(Models, NameMapsCoverEveryParameterOnce) {
   Gpt2Config untied = gpt2();
   untied.tie_embeddings = false;
@@ -96,14 +131,20 @@ TEST(Models, NameMapsCoverEveryParameterOnce) {
   biased.attention_bias = biased.mlp_bias = biased.tie_embeddings = true;
   const Gpt2Config plain_gpt2 = gpt2();
   const LlamaConfig plain_llama = llama();
-  for (const ModelConfig* config :
-       std::initializer_list<const ModelConfig*>{&untied, &biased, &plain_gpt2, &plain_llama}) {
+  const MixtralConfig plain_mixtral = mixtral();
+  MixtralConfig with_bias = mixtral();
+  with_bias.balance.bias_rate = 0.01;
+  with_bias.tie_embeddings = true;
+  for (const ModelConfig* config : std::initializer_list<const ModelConfig*>{
+           &untied, &biased, &plain_gpt2, &plain_llama, &plain_mixtral, &with_bias}) {
     const Declared declared(*config);
-    std::multiset<std::string> mapped, existing;
-    for (const NameMapEntry& entry : declared.model->hugging_face_names().map)
-      mapped.insert(entry.logical.begin(), entry.logical.end());
-    for (const Parameter& p : declared.registry.parameters()) existing.insert(p.spec.name);
-    EXPECT_EQ(mapped, existing) << config->family();
+    const ForeignNames names = declared.model->hugging_face_names();
+    std::multiset<std::string> existing;
+    for (const Parameter& p : declared.registry.parameters())
+      for (int64_t e = 0; e < (p.spec.role == Role::kExpert ? p.spec.shape[0] : 1); ++e) existing.insert(p.spec.name);
+    EXPECT_EQ(mapped_matrices(names.map, declared.registry), existing) << config->family();
+    for (const NameMap& other : names.also_read)
+      EXPECT_EQ(mapped_matrices(other, declared.registry), existing) << config->family();
   }
 }
 
@@ -220,7 +261,8 @@ TEST(Models, CachedDecodingGivesTheLogitsOfTheWholeSequence) {
   constexpr int64_t kCount = 2, kLength = 13, kPrompt = 6;
   const Gpt2Config a = gpt2();
   const LlamaConfig b = llama();
-  for (const ModelConfig* config : std::initializer_list<const ModelConfig*>{&a, &b}) {
+  const MixtralConfig c = mixtral();
+  for (const ModelConfig* config : std::initializer_list<const ModelConfig*>{&a, &b, &c}) {
     TinyModel tiny(*config);
     std::vector<int32_t> tokens = some_tokens(kCount * kLength, 61);
     ForwardContext whole = tiny.context(kCount, kLength);

@@ -1,6 +1,7 @@
 #include "core/error.h"
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
+#include "models/mixtral/config.h"
 #include "tests/models/model_fixture.h"
 
 #include <gtest/gtest.h>
@@ -23,8 +24,12 @@ std::vector<std::unique_ptr<ModelConfig>> some_configs() {
   llama->layers = kLayers, llama->width = 64, llama->heads = 4, llama->kv_heads = 2, llama->head_dim = 12;
   llama->attention_bias = llama->mlp_bias = true;
   std::vector<std::unique_ptr<ModelConfig>> configs;
+  auto mixtral = std::make_unique<MixtralConfig>();
+  mixtral->layers = kLayers, mixtral->width = 64, mixtral->heads = 4, mixtral->experts = 5, mixtral->ffn = 32;
+  mixtral->balance = {.loss = 0.1, .z_loss = 0.01, .bias_rate = 0.01, .capacity = 1.1};
   configs.push_back(std::move(gpt2));
   configs.push_back(std::move(llama));
+  configs.push_back(std::move(mixtral));
   for (auto& config : configs) config->fill_in(kVocabulary, kLength);
   return configs;
 }
@@ -38,6 +43,7 @@ struct Pass {
 };
 
 Pass run(TinyModel& model, Backward how) {
+  model.sequence_weight = 1.0f / kCount;
   Pass pass{model.train_pass(some_tokens(kCount * kLength, kVocabulary), kCount, 5, 1, how), {}, 0};
   for (const Parameter& p : model.registry().parameters()) pass.gradients[p.spec.name] = model.gradient(p.spec.name);
   pass.peak = model.runtime().memory().stats().peak;

@@ -8,10 +8,12 @@ expected.safetensors: logits, loss and the gradient of every parameter. Run it a
 import copy
 import pathlib
 
+import expert_names
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig,
+                          MixtralForCausalLM)
 
 BATCH, SEQUENCE, VOCABULARY = 2, 17, 97
 NO_ENDS = dict(bos_token_id=None, eos_token_id=None)
@@ -30,6 +32,11 @@ CASES = {
         LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2, num_key_value_heads=1,
                     intermediate_size=24, max_position_embeddings=128, vocab_size=VOCABULARY, attention_bias=True,
                     mlp_bias=True, tie_word_embeddings=True, rope_parameters=LLAMA3, **NO_ENDS)),
+    # Two of five experts.
+    "mixtral": MixtralForCausalLM(
+        MixtralConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, num_key_value_heads=2,
+                      intermediate_size=24, num_local_experts=5, num_experts_per_tok=2, max_position_embeddings=32,
+                      vocab_size=VOCABULARY, **NO_ENDS)),
 }
 
 
@@ -55,7 +62,7 @@ def main():
         output = model(input_ids=ids, labels=ids)
         output.loss.backward()
         expected = {"logits": output.logits.detach(), "loss": output.loss.detach()}
-        expected |= {n: p.grad for n, p in model.named_parameters()}
+        expected |= expert_names.as_in_files(model, {n: p.grad for n, p in model.named_parameters()})
         save_file({n: t.contiguous() for n, t in expected.items()}, folder / "expected.safetensors")
         print(f"{name}: loss {output.loss.item():.6f}, transformers {transformers.__version__}")
 

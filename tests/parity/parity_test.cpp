@@ -5,12 +5,14 @@
 #include "engine/prepare.h"
 #include "engine/session.h"
 #include "launch/probe.h"
+#include "models/mixtral/config.h"
 #include "parallel/self_communicator.h"
 #include "tests/checkpoint/scratch_folder.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -109,7 +111,44 @@ TEST_P(Parity, FolderSurvivesARoundTrip) {
   expect_parity("round trip", options_of(scratch / "out", "f32"), 1e-5);
 }
 
-INSTANTIATE_TEST_SUITE_P(Goldens, Parity, ::testing::Values("gpt2", "llama", "llama_scaled"),
+// All masters of a session that begins as `options` say.
+std::vector<float> initial_masters(const RunOptions& options) {
+  const auto comm = make_self_communicator("test");
+  Session session(options.model, session_options(options, *comm));
+  set_initial_values(session, options);
+  std::vector<float> values;
+  for (const Parameter& p : session.registry().parameters()) {
+    const Tensor t = session.store().master(p);
+    values.insert(values.end(), t.data<float>(), t.data<float>() + t.num_elements());
+  }
+  return values;
+}
+
+TEST(InitFrom, ReadsExpertsThatAreFused) {
+  const ScratchFolder scratch;
+  const RunOptions options = options_of(golden("mixtral"), "f32");
+  const auto comm = make_self_communicator("test");
+  Session session(options.model, session_options(options, *comm));
+  set_initial_values(session, options);
+  ForeignNames names = session.model().hugging_face_names();
+  names.map = names.also_read.at(0);
+  write_hf_folder(session.runtime(), scratch / "out", options.model.config().to_hf(), names, session.registry(),
+                  [&](const Parameter& p) { return session.store().master(p); }, {});
+  const SafetensorsFile file(scratch / "out/model.safetensors");
+  EXPECT_NE(file.find("model.layers.0.mlp.experts.gate_up_proj"), nullptr);
+  EXPECT_EQ(initial_masters(options_of(scratch / "out", "f32")), initial_masters(options));
+}
+
+TEST(InitFrom, ARouterBiasThatTheFolderLacksBeginsAtZero) {
+  const RunOptions plain = options_of(golden("mixtral"), "f32");
+  RunOptions biased = plain;
+  dynamic_cast<MixtralConfig&>(biased.model.config()).balance.bias_rate = 0.01;
+  const std::vector<float> without = initial_masters(plain), with = initial_masters(biased);
+  ASSERT_EQ(with.size(), without.size() + 2 * 5);
+  EXPECT_EQ(std::count(with.begin(), with.end(), 0.0f), std::count(without.begin(), without.end(), 0.0f) + 2 * 5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, Parity, ::testing::Values("gpt2", "llama", "llama_scaled", "mixtral"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace
