@@ -91,7 +91,13 @@ RankLayout Session::layout() {
 }
 
 void Session::split_model(int64_t sequence) {
-  ModelLayout layout{&tp_, &cp_, {}};
+  static const std::vector<std::string> kExpertAxes = {"ep", "etp"}, kSequenceAxes = {"cp", "tp"};
+  ModelLayout layout;
+  layout.tp = &tp_;
+  layout.cp = &cp_;
+  ep_ = {&mesh_.along(kExpertAxes), mesh_.size("etp")};
+  layout.ep = &ep_;
+  if (model_->shape().experts > 0) layout.sequences = {&mesh_.along(kSequenceAxes), &cp_, &tp_};
   check_layout(model_->shape(), layout, sequence);
   layout.chunks = split_layers(static_cast<int>(model_->shape().layers), links_->rank_of_chunk(), parallel_.layers,
                                layer_costs(model_->shape(), sequence));

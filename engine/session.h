@@ -67,6 +67,7 @@ class Session {
   Mesh& mesh_;
   TensorParallel tp_;
   ContextParallel cp_;
+  ExpertParallel ep_;
   std::unique_ptr<PipelineLinks> links_;
   const ParallelOptions parallel_;
   RowPlacement rows_;

@@ -33,6 +33,8 @@ struct ModelShape {
 struct ModelLayout {
   const TensorParallel* tp = nullptr;
   const ContextParallel* cp = nullptr;
+  const ExpertParallel* ep = nullptr;
+  SequenceRanks sequences;         // of cp and tp together
   std::vector<LayerRange> chunks;  // layers of each chunk of the pipeline; empty: one chunk
 };
 

@@ -30,6 +30,13 @@ std::vector<int64_t> whole_rows(const RowInfo& rows, const SequenceRanks& ranks,
   return {of_place.begin() + first, of_place.begin() + first + counts[t]};
 }
 
+std::vector<int64_t> sequence_begins(const std::vector<int64_t>& rows, int64_t batch, int64_t whole_sequence) {
+  std::vector<int64_t> begins(static_cast<size_t>(batch) + 1);
+  for (const int64_t row : rows) ++begins[static_cast<size_t>(row / whole_sequence) + 1];
+  for (size_t b = 1; b < begins.size(); ++b) begins[b] += begins[b - 1];
+  return begins;
+}
+
 Tensor gather_whole_rows(ForwardContext& context, const Tensor& own, const SequenceRanks& ranks,
                          const std::string& name) {
   if (!is_split(ranks)) return own;

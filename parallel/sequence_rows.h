@@ -23,6 +23,9 @@ int64_t whole_sequence(const RowInfo& rows, const SequenceRanks& ranks);
 // For each dealt row of the rank at `place`: which it is of the whole micro-batch's rows, sequence after sequence.
 std::vector<int64_t> whole_rows(const RowInfo& rows, const SequenceRanks& ranks, int place);
 
+// Where each sequence begins among rows that whole_rows gave: batch + 1 entries.
+std::vector<int64_t> sequence_begins(const std::vector<int64_t>& rows, int64_t batch, int64_t whole_sequence);
+
 // own: [dealt rows, n] of every rank -> [rows of the whole micro-batch, n], sequence after sequence, on all of them.
 // Collective over the ranks; waits.
 Tensor gather_whole_rows(ForwardContext& context, const Tensor& own, const SequenceRanks& ranks,

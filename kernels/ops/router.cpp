@@ -191,12 +191,12 @@ int64_t expert_capacity(double factor, int64_t tokens, int64_t choices, int64_t 
       std::ceil(factor * static_cast<double>(tokens * choices) / static_cast<double>(num_experts)));
 }
 
-Tensor limit_experts(ForwardContext& context, const Tensor& expert, int64_t num_experts, double factor) {
-  const int64_t rows = context.rows.sequence, choices = expert.cols();
-  DF_ASSERT(expert.rows() == context.rows.rows() && context.rows.spans.empty(), "{} rows", expert.rows());
+Tensor limit_experts(ForwardContext& context, const Tensor& expert, int64_t rows, int64_t num_experts, double factor) {
+  const int64_t choices = expert.cols(), sequences = expert.rows() / std::max<int64_t>(1, rows);
+  DF_ASSERT(expert.rows() == sequences * rows && expert.is_contiguous(), "{} rows", expert.rows());
   const int64_t capacity = expert_capacity(factor, rows, choices, num_experts);
   Tensor kept = context.empty(expert.shape(), DType::kI32);
-  context.runtime.pool().parallel_for(context.rows.batch, 1, [&](int64_t begin, int64_t end) {
+  context.runtime.pool().parallel_for(sequences, 1, [&](int64_t begin, int64_t end) {
     std::vector<int64_t> taken(static_cast<size_t>(num_experts));
     for (int64_t sequence = begin; sequence < end; ++sequence) {
       const int32_t* in = expert.data<int32_t>() + sequence * rows * choices;

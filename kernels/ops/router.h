@@ -34,10 +34,12 @@ struct Routed {
 // gradient is zero. With scores that are NaN experts are in range and different all the same.
 Routed route(ForwardContext& context, const Var& logits, const Routing& routing, Pack* bias);
 
-// At most `capacity` = ceil(factor * tokens * choices / experts) slots of an expert in each sequence: i32 [M, choices]
-// with -1 where a slot is dropped. First choices of the whole sequence come before second ones, and so on; among them
-// earlier tokens come first (Lepikhin et al. 2020, section 3.2; Fedus et al. 2021). Not differentiable.
-Tensor limit_experts(ForwardContext& context, const Tensor& expert, int64_t num_experts, double factor);
+// At most `capacity` = ceil(factor * tokens * choices / experts) slots of an expert in each sequence: expert i32
+// [sequences * sequence, choices] of whole sequences, with -1 where a slot is dropped. First choices of the whole
+// sequence come before second ones, and so on; among them earlier tokens come first (Lepikhin et al. 2020, section 3.2;
+// Fedus et al. 2021). Not differentiable.
+Tensor limit_experts(ForwardContext& context, const Tensor& expert, int64_t sequence, int64_t num_experts,
+                     double factor);
 int64_t expert_capacity(double factor, int64_t tokens, int64_t choices, int64_t num_experts);
 
 }  // namespace deepflow

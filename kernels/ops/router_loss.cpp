@@ -20,11 +20,19 @@ Tensor scalar(Runtime& runtime, double value) {
   return t;
 }
 
-// slopes f32 [sequences, E]: the loss is the sum of slope * score over all rows.
+// Calls f(first row, rows, sequence) for what lies in [begin, end) of each sequence.
+template <class F>
+void for_each_sequence(const std::vector<int64_t>& begins, int64_t begin, int64_t end, F&& f) {
+  for (size_t b = 0; b + 1 < begins.size(); ++b) {
+    const int64_t first = std::max(begin, begins[b]), last = std::min(end, begins[b + 1]);
+    if (first < last) f(first, last - first, static_cast<int64_t>(b));
+  }
+}
+
 class BalanceLossNode final : public Node {
  public:
-  BalanceLossNode(Tensor scores, Tensor slopes, bool normalise)
-      : scores_(std::move(scores)), slopes_(std::move(slopes)), normalise_(normalise) {}
+  BalanceLossNode(Tensor scores, Tensor slopes, std::vector<int64_t> begins, bool normalise)
+      : scores_(std::move(scores)), slopes_(std::move(slopes)), begins_(std::move(begins)), normalise_(normalise) {}
 
   const char* name() const override { return "balance_loss"; }
 
@@ -32,16 +40,15 @@ class BalanceLossNode final : public Node {
     Runtime& rt = context.runtime;
     auto* kernel = DF_KERNEL(rt.isa(), balance_backward);
     const float seed = *out[0].value.data<float>();
-    for (int64_t i = 0; i < slopes_.num_elements(); ++i) slopes_.data<float>()[i] *= seed;
+    const int64_t experts = scores_.cols();
+    std::vector<float> slopes(static_cast<size_t>(slopes_.num_elements()));
+    for (size_t i = 0; i < slopes.size(); ++i) slopes[i] = slopes_.data<float>()[i] * seed;
     Tensor dscores = Tensor::empty(rt.memory(), scores_.shape(), DType::kF32);
-    const int64_t experts = scores_.cols(), sequence = scores_.rows() / std::max<int64_t>(1, slopes_.rows());
     rt.pool().parallel_for(scores_.rows(), kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end;) {
-        const int64_t in_sequence = row / sequence, stop = std::min(end, (in_sequence + 1) * sequence);
-        kernel(scores_.data<float>() + row * experts, slopes_.data<float>() + in_sequence * experts, experts,
-               stop - row, normalise_, dscores.data<float>() + row * experts);
-        row = stop;
-      }
+      for_each_sequence(begins_, begin, end, [&](int64_t row, int64_t rows, int64_t sequence) {
+        kernel(scores_.data<float>() + row * experts, slopes.data() + sequence * experts, experts, rows, normalise_,
+               dscores.data<float>() + row * experts);
+      });
     });
     scores_ = slopes_ = {};
     return {Grad{std::move(dscores), nullptr}};
@@ -49,6 +56,7 @@ class BalanceLossNode final : public Node {
 
  private:
   Tensor scores_, slopes_;
+  std::vector<int64_t> begins_;
   bool normalise_;
 };
 
@@ -78,40 +86,50 @@ class ZLossNode final : public Node {
 
 }  // namespace
 
-Var balance_loss(ForwardContext& context, const Var& scores, const Tensor& expert, bool normalise, float weight) {
-  Runtime& rt = context.runtime;
-  const int64_t batch = context.rows.batch, sequence = context.rows.sequence;
-  const int64_t experts = scores.value.cols(), choices = expert.cols();
-  DF_ASSERT(scores.value.rows() == batch * sequence && expert.rows() == batch * sequence, "{} rows",
-            scores.value.rows());
-  auto* kernel = DF_KERNEL(rt.isa(), add_scores);
+Tensor balance_slopes(ForwardContext& context, const Tensor& expert, int64_t sequence, int64_t experts, float weight) {
+  const int64_t batch = expert.rows() / std::max<int64_t>(1, sequence), choices = expert.cols();
+  DF_ASSERT(expert.rows() == batch * sequence && expert.is_contiguous(), "{} rows", expert.rows());
   Tensor slopes = context.empty({batch, experts}, DType::kF32);
-  std::vector<double> losses(static_cast<size_t>(batch));
-  rt.pool().parallel_for(batch, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> sums(static_cast<size_t>(experts));
+  const double tokens = static_cast<double>(sequence);
+  const double of_choice =
+      static_cast<double>(weight) * static_cast<double>(experts) / (tokens * tokens * static_cast<double>(choices));
+  context.runtime.pool().parallel_for(batch, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      std::fill(sums.begin(), sums.end(), 0.0f);
-      kernel(scores.value.data<float>() + b * sequence * experts, experts, sequence, normalise, sums.data());
       float* slope = slopes.data<float>() + b * experts;
       std::fill_n(slope, experts, 0.0f);
       const int32_t* chosen = expert.data<int32_t>() + b * sequence * choices;
       for (int64_t i = 0; i < sequence * choices; ++i) slope[chosen[i]] += 1;
-      const double tokens = static_cast<double>(sequence);
-      const double of_choice =
-          static_cast<double>(weight) * static_cast<double>(experts) / (tokens * tokens * static_cast<double>(choices));
-      for (int64_t e = 0; e < experts; ++e) {
-        slope[e] = static_cast<float>(of_choice * static_cast<double>(slope[e]));
-        losses[static_cast<size_t>(b)] +=
-            static_cast<double>(slope[e]) * static_cast<double>(sums[static_cast<size_t>(e)]);
-      }
+      for (int64_t e = 0; e < experts; ++e) slope[e] = static_cast<float>(of_choice * static_cast<double>(slope[e]));
+    }
+  });
+  return slopes;
+}
+
+Var balance_loss(ForwardContext& context, const Var& scores, const Tensor& slopes, std::vector<int64_t> begins,
+                 bool normalise) {
+  Runtime& rt = context.runtime;
+  const int64_t experts = scores.value.cols(), sequences = slopes.rows();
+  DF_ASSERT(static_cast<int64_t>(begins.size()) == sequences + 1 && begins.back() == scores.value.rows(), "{} rows",
+            scores.value.rows());
+  auto* kernel = DF_KERNEL(rt.isa(), add_scores);
+  std::vector<double> losses(static_cast<size_t>(sequences));
+  rt.pool().parallel_for(sequences, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> sums(static_cast<size_t>(experts));
+    for (auto b = static_cast<size_t>(begin); b < static_cast<size_t>(end); ++b) {
+      std::fill(sums.begin(), sums.end(), 0.0f);
+      kernel(scores.value.data<float>() + begins[b] * experts, experts, begins[b + 1] - begins[b], normalise,
+             sums.data());
+      const float* slope = slopes.data<float>() + static_cast<int64_t>(b) * experts;
+      for (size_t e = 0; e < sums.size(); ++e)
+        losses[b] += static_cast<double>(slope[e]) * static_cast<double>(sums[e]);
     }
   });
   double total = 0;
   for (const double loss : losses) total += loss;
   Tensor result = scalar(rt, total);
   if (!context.tape) return {std::move(result)};
-  return context.tape->record(std::make_unique<BalanceLossNode>(scores.value, slopes, normalise), std::span(&scores, 1),
-                              std::move(result));
+  return context.tape->record(std::make_unique<BalanceLossNode>(scores.value, slopes, std::move(begins), normalise),
+                              std::span(&scores, 1), std::move(result));
 }
 
 Var router_z_loss(ForwardContext& context, const Var& logits, float weight) {

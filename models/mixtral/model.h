@@ -29,6 +29,9 @@ class MixtralModel final : public CausalModel {
 
  private:
   Var embed(ForwardContext& context, const Tensor& tokens) const override { return embedding_(context, tokens); }
+  void apply_tensor_parallel(const TensorParallel& tp);
+  void apply_context_parallel(const ContextParallel& cp);
+  void apply_expert_parallel(const ModelLayout& layout);
 
   MixtralConfig config_;
   RopeTable rope_;

@@ -4,6 +4,8 @@
 #include "kernels/ops/grouped_linear.h"
 #include "kernels/ops/residual.h"
 #include "kernels/ops/router_loss.h"
+#include "parallel/ops/expert_exchange.h"
+#include "parallel/ops/row_exchange.h"
 
 #include <algorithm>
 #include <vector>
@@ -67,28 +69,75 @@ MoeLayer::MoeLayer(ParameterRegistry& registry, const std::string& name, const M
 
 ExpertLayer MoeLayer::description() const { return {name_, experts_, bias_, balance_.bias_rate}; }
 
+void MoeLayer::split_experts(const ExpertParallel& ep) {
+  ep_ = &ep;
+  const auto place = [&](Pack* pack, int features_dim) {
+    for (Parameter* p : pack->members)
+      p->spec.placement = {{0, {"ep"}, experts_}, {features_dim, {"etp"}, p->spec.shape[features_dim]}};
+  };
+  place(gate_up_, 1);
+  place(down_, 2);
+}
+
+void MoeLayer::split_rows(const SequenceRanks& ranks) {
+  ranks_ = ranks;
+  if (!is_split(ranks.tp)) return;
+  router_->members.front()->spec.partial = {"tp"};
+  if (shared_) shared_->split_features(*ranks.tp);
+}
+
 Var MoeLayer::operator()(ForwardContext& context, const Var& x) const {
-  const Choice choice = choose(context, x);
-  const Dispatch dispatch = make_dispatch(context.runtime, choice.expert, experts_);
-  const Var rows = gather_rows(context, x, dispatch);
-  const Var outputs = run_experts(context, rows, dispatch);
-  const Var routed = combine_rows(context, outputs, choice.weights, dispatch);
-  return shared_ ? add_outputs(context, routed, (*shared_)(context, x)) : routed;
+  const Var own = deals_rows() ? deepflow::split_rows(context, x, *ranks_.tp) : x;
+  const Choice choice = choose(context, own);
+  Var routed, shared;
+  if (is_split(ep_)) {
+    const ExpertExchange exchange = plan_expert_exchange(context, choice.expert, experts_, *ep_);
+    const Var rows = rows_of_experts(context, own, exchange, *ep_);
+    const ReturningRows returning(context, run_experts(context, rows, exchange.arrived.begin), exchange, *ep_);
+    shared = run_shared(context, x);  // beside the transfer
+    routed = returning.arrive(context, choice.weights);
+  } else {
+    const Dispatch dispatch = make_dispatch(context.runtime, choice.expert, experts_);
+    const Var outputs = run_experts(context, gather_rows(context, own, dispatch), dispatch.begin);
+    routed = combine_rows(context, outputs, choice.weights, dispatch);
+    shared = run_shared(context, x);
+  }
+  if (deals_rows()) routed = join_rows(context, routed, *ranks_.tp);
+  return shared_ ? add_outputs(context, routed, shared) : routed;
 }
 
 MoeLayer::Choice MoeLayer::choose(ForwardContext& context, const Var& x) const {
   const Var logits = router_logits(context, x, *router_);
   const Routed routed = route(context, logits, routing_, bias_);
-  add_losses(context, logits, routed);
   // Nothing is dropped outside of training: what a sequence says would depend on its end.
   const bool limited = context.training && balance_.capacity > 0;
-  const Tensor kept = limited ? limit_experts(context, routed.expert, experts_, balance_.capacity) : routed.expert;
+  const bool has_losses = context.sequence_weight > 0 && context.rows.rows() > 0;
+  WholeSequences sequences;
+  if (limited || (has_losses && balance_.loss > 0)) sequences = whole(context, routed.expert);
+  if (has_losses) add_losses(context, logits, routed, sequences);
+  const Tensor kept = limited ? limit(context, sequences) : routed.expert;
   if (context.statistics) count(context, routed.expert, kept);
   return {kept, routed.weights};
 }
 
-void MoeLayer::add_losses(ForwardContext& context, const Var& logits, const Routed& routed) const {
-  if (context.sequence_weight == 0 || context.rows.rows() == 0) return;
+MoeLayer::WholeSequences MoeLayer::whole(ForwardContext& context, const Tensor& expert) const {
+  const int place = is_split(ranks_) ? ranks_.comm->rank() : 0;
+  return {gather_whole_rows(context, expert, ranks_, name_ + ", choices"), whole_sequence(context.rows, ranks_),
+          whole_rows(context.rows, ranks_, place)};
+}
+
+Tensor MoeLayer::limit(ForwardContext& context, const WholeSequences& whole) const {
+  const Tensor kept = limit_experts(context, whole.expert, whole.sequence, experts_, balance_.capacity);
+  if (!is_split(ranks_)) return kept;
+  const int64_t choices = kept.cols();
+  Tensor own = context.empty({static_cast<int64_t>(whole.rows.size()), choices}, DType::kI32);
+  int32_t* to = own.data<int32_t>();
+  for (const int64_t row : whole.rows) to = std::copy_n(kept.data<int32_t>() + row * choices, choices, to);
+  return own;
+}
+
+void MoeLayer::add_losses(ForwardContext& context, const Var& logits, const Routed& routed,
+                          const WholeSequences& whole) const {
   const auto add = [&](const Var& loss, const char* name) {
     if (context.statistics) context.statistics->add(name_ + name, static_cast<double>(*loss.value.data<float>()));
     if (!context.tape) return;
@@ -101,11 +150,15 @@ void MoeLayer::add_losses(ForwardContext& context, const Var& logits, const Rout
   };
   if (balance_.loss > 0) {
     const bool normalise = routing_.score == RouterScore::kSigmoid;
-    add(balance_loss(context, routed.scores, routed.expert, normalise, weight(balance_.loss)), "/balance_loss");
+    const Tensor slopes = balance_slopes(context, whole.expert, whole.sequence, experts_, weight(balance_.loss));
+    add(balance_loss(context, routed.scores, slopes, sequence_begins(whole.rows, slopes.rows(), whole.sequence),
+                     normalise),
+        "/balance_loss");
   }
-  if (balance_.z_loss > 0)
-    add(router_z_loss(context, logits, weight(balance_.z_loss / static_cast<double>(context.rows.sequence))),
-        "/z_loss");
+  if (balance_.z_loss > 0) {
+    const auto tokens = static_cast<double>(whole_sequence(context.rows, ranks_));
+    add(router_z_loss(context, logits, weight(balance_.z_loss / tokens)), "/z_loss");
+  }
 }
 
 void MoeLayer::count(ForwardContext& context, const Tensor& routed, const Tensor& kept) const {
@@ -120,9 +173,13 @@ void MoeLayer::count(ForwardContext& context, const Tensor& routed, const Tensor
 }
 
 // rows sorted by expert -> outputs in the same order.
-Var MoeLayer::run_experts(ForwardContext& context, const Var& rows, const Dispatch& dispatch) const {
-  const Var wide = grouped_linear(context, rows, *gate_up_, {dispatch.begin});
-  return grouped_linear(context, swiglu(context, wide), *down_, {dispatch.begin});
+Var MoeLayer::run_experts(ForwardContext& context, const Var& rows, const std::vector<int64_t>& begin) const {
+  const Var wide = grouped_linear(context, rows, *gate_up_, {begin});
+  return grouped_linear(context, swiglu(context, wide), *down_, {begin});
+}
+
+Var MoeLayer::run_shared(ForwardContext& context, const Var& x) const {
+  return shared_ ? (*shared_)(context, x) : Var{};
 }
 
 }  // namespace deepflow

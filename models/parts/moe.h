@@ -3,6 +3,8 @@
 #include "kernels/ops/expert_rows.h"
 #include "kernels/ops/router.h"
 #include "models/parts/mlp.h"
+#include "parallel/expert_parallel.h"
+#include "parallel/sequence_rows.h"
 
 #include <optional>
 #include <string>
@@ -52,6 +54,12 @@ class MoeLayer {
 
   Var operator()(ForwardContext& context, const Var& x) const;  // x, result: [M, width] compute dtype
 
+  // Each rank has some of the experts, or a part of the matrices of each.
+  void split_experts(const ExpertParallel& ep);
+  // Rows of a sequence are on several ranks, which decide together what its experts can take. Those of tp have all rows
+  // or their dealt ones; either way each sends its dealt ones to the experts. The shared expert is split over them.
+  void split_rows(const SequenceRanks& ranks);
+
   ExpertLayer description() const;
 
  private:
@@ -59,10 +67,20 @@ class MoeLayer {
     Tensor expert;  // i32 [M, choices], -1: dropped
     Var weights;    // f32 [M, choices]
   };
+  // The choices of all rows of whole sequences, and which of those rows are this rank's.
+  struct WholeSequences {
+    Tensor expert;
+    int64_t sequence = 0;
+    std::vector<int64_t> rows;
+  };
+  bool deals_rows() const { return is_split(ranks_.tp) && !ranks_.tp->sequence; }
   Choice choose(ForwardContext& context, const Var& x) const;
-  void add_losses(ForwardContext& context, const Var& logits, const Routed& routed) const;
+  WholeSequences whole(ForwardContext& context, const Tensor& expert) const;
+  Tensor limit(ForwardContext& context, const WholeSequences& whole) const;
+  void add_losses(ForwardContext& context, const Var& logits, const Routed& routed, const WholeSequences& whole) const;
   void count(ForwardContext& context, const Tensor& routed, const Tensor& kept) const;
-  Var run_experts(ForwardContext& context, const Var& rows, const Dispatch& dispatch) const;
+  Var run_experts(ForwardContext& context, const Var& rows, const std::vector<int64_t>& begin) const;
+  Var run_shared(ForwardContext& context, const Var& x) const;
 
   std::string name_;
   int64_t experts_;
@@ -72,6 +90,8 @@ class MoeLayer {
   Pack* bias_ = nullptr;
   Pack *gate_up_, *down_;
   std::optional<SwigluMlp> shared_;
+  const ExpertParallel* ep_ = nullptr;
+  SequenceRanks ranks_;
 };
 
 }  // namespace deepflow

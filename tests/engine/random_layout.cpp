@@ -62,8 +62,13 @@ void draw_axes(Dice& dice, ParallelOptions& p, int ranks) {
   p.vp = kind.max_chunks == 0 ? static_cast<int>(1 + dice.below(3)) : kind.max_chunks;
 }
 
+// Whole experts or parts of them on each of some ranks of a pipeline stage.
 void draw_experts(Dice& dice, TinyOptions& o) {
+  ParallelOptions& p = o.parallel;
   o.experts = dice.one_of<int64_t>({2, 5, 8});
+  const int ranks = p.dp * p.cp * p.tp;
+  p.ep = dice.one_that<int>(divisors(ranks), [&](int n) { return o.experts % n == 0; });
+  p.etp = dice.one_that<int>(divisors(ranks / p.ep), [&](int n) { return n <= 4; });
   o.expert_choices = 1 + dice.below(2);
   o.balance.loss = dice.coin() ? 0.05 : 0;
   o.balance.z_loss = dice.coin() ? 0.01 : 0;
@@ -73,9 +78,7 @@ void draw_experts(Dice& dice, TinyOptions& o) {
 
 void draw_model(Dice& dice, TinyOptions& o) {
   ParallelOptions& p = o.parallel;
-  const bool may_have_experts = p.tp == 1 && p.cp == 1;
-  o.family = dice.one_of<std::string>(may_have_experts ? std::vector<std::string>{"llama", "gpt2", "mixtral"}
-                                                       : std::vector<std::string>{"llama", "gpt2"});
+  o.family = dice.one_of<std::string>({"llama", "gpt2", "mixtral"});
   o.heads = dice.one_that<int64_t>({4, 6, 8, 12}, [&](int64_t n) { return n % p.tp == 0; });
   const int64_t heads_of_rank = o.heads / p.tp;
   p.cp_method = dice.coin() && heads_of_rank % p.cp == 0 ? ContextMethod::kUlysses : ContextMethod::kRing;
@@ -170,6 +173,7 @@ std::string text_of(const TinyOptions& o) {
   add(true, fmt::format("| dp {} (shard {}) zero {}", p.dp, p.shard, p.zero));
   add(p.tp > 1, fmt::format("tp {}{}{}", p.tp, p.sp ? " sp" : "", p.sp && p.tp_overlap ? " overlap" : ""));
   add(p.cp > 1, fmt::format("cp {} {}", p.cp, p.cp_method == ContextMethod::kRing ? "ring" : "ulysses"));
+  add(p.ep * p.etp > 1, fmt::format("ep {} etp {}", p.ep, p.etp));
   add(p.pp > 1, fmt::format("pp {} vp {} {}", p.pp, p.vp, p.schedule));
   add(!p.layers.empty(), fmt::format("layers [{}]", fmt::join(p.layers, ",")));
   add(true, fmt::format("| batch {} micro {}", o.train.global_batch,

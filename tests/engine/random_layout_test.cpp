@@ -50,6 +50,10 @@ TEST(RandomLayout, DrawsEveryStrategyAndTheirCorners) {
     see(p.cp > 1, p.cp_method == ContextMethod::kRing ? "ring" : "ulysses");
     see(p.tp > 1 && o.kv_heads < p.tp, "fewer key heads than ranks");
     see(p.shard > 1 && p.shard < p.dp, "hybrid");
+    see(p.ep > 1, "experts over ranks");
+    see(p.etp > 1, "parts of experts");
+    see(p.ep > 1 && p.ep * p.etp > p.dp * p.cp, "experts over the ranks of tp");
+    see(o.family == "mixtral" && p.ep == 1 && p.tp > 1, "experts on every rank of tp");
     see(o.optim.clip == 0, "no clipping");
     see(p.tp > 1 && (p.zero == 0 || p.dp > 1), o.optim.name + " over parts");
     see(!o.train.offload_optimizer.empty(), "offload");
@@ -78,6 +82,10 @@ TEST(RandomLayout, DrawsEveryStrategyAndTheirCorners) {
                            "ulysses",
                            "fewer key heads than ranks",
                            "hybrid",
+                           "experts over ranks",
+                           "parts of experts",
+                           "experts over the ranks of tp",
+                           "experts on every rank of tp",
                            "no clipping",
                            "offload",
                            "forms for forward only",

@@ -71,6 +71,15 @@ Tensor gradient_of(OpBench& bench, const Tensor& x, int64_t batch, int64_t seque
   return tape.take(leaf).value;
 }
 
+// Of sequences whose rows are all here.
+Var balance_loss_of(ForwardContext& context, const Var& scores, const Tensor& expert, bool normalise, float weight) {
+  const int64_t sequence = context.rows.sequence;
+  std::vector<int64_t> begin;
+  for (int64_t b = 0; b <= context.rows.batch; ++b) begin.push_back(b * sequence);
+  const Tensor slopes = balance_slopes(context, expert, sequence, scores.value.cols(), weight);
+  return balance_loss(context, scores, slopes, begin, normalise);
+}
+
 TEST(BalanceLoss, IsThatOfThePaperForEverySequence) {
   for (const CpuIsa isa : testing::runnable_isas()) {
     RuntimeOptions options;
@@ -80,7 +89,7 @@ TEST(BalanceLoss, IsThatOfThePaperForEverySequence) {
     for (const bool normalise : {true, false})
       for (const int64_t batch : {1, 3, 30}) {
         ForwardContext context = forward(bench, nullptr, batch, 30 / batch);
-        const float loss = *balance_loss(context, {scores}, expert, normalise, 0.25f).value.data<float>();
+        const float loss = *balance_loss_of(context, {scores}, expert, normalise, 0.25f).value.data<float>();
         EXPECT_NEAR(loss, 0.25 * plain_balance_loss(scores, expert, batch, 30 / batch, normalise), 1e-5 * 8);
       }
   }
@@ -92,7 +101,30 @@ TEST(BalanceLoss, IsOneWhenAllExpertsAreEquallyLoaded) {
   fill(bench.runtime, scores, 1.0f / kExperts);
   for (int32_t r = 0; r < kExperts; ++r) expert.data<int32_t>()[r] = r;
   ForwardContext context = forward(bench, nullptr, 1, kExperts);
-  EXPECT_NEAR(*balance_loss(context, {scores}, expert, false, 1).value.data<float>(), 1, 1e-6);
+  EXPECT_NEAR(*balance_loss_of(context, {scores}, expert, false, 1).value.data<float>(), 1, 1e-6);
+}
+
+// Two ranks have some rows of each of three sequences, one of them none of the second.
+TEST(BalanceLoss, OfRowsOnTwoRanksIsTheSumOfTheirs) {
+  OpBench bench;
+  const Tensor scores = some_scores(bench, 12), expert = some_choices(bench, 12);
+  ForwardContext context = forward(bench, nullptr, 3, 4);
+  const Tensor slopes = balance_slopes(context, expert, 4, kExperts, 0.5f);
+  double sum = 0;
+  const std::vector<std::pair<int64_t, int64_t>> of_rank[] = {{{0, 1}, {4, 4}, {8, 1}}, {{1, 3}, {4, 0}, {9, 3}}};
+  for (const auto& spans : of_rank) {
+    Tensor own = bench.empty({6, kExperts}, DType::kF32);
+    std::vector<int64_t> begin = {0};
+    for (const auto& span : spans) {
+      for (int64_t r = 0; r < span.second; ++r)
+        std::copy_n(scores.data<float>() + (span.first + r) * kExperts, kExperts,
+                    own.data<float>() + (begin.back() + r) * kExperts);
+      begin.push_back(begin.back() + span.second);
+    }
+    sum += static_cast<double>(
+        *balance_loss(context, {own.row_range(0, begin.back())}, slopes, begin, true).value.data<float>());
+  }
+  EXPECT_NEAR(sum, 0.5 * plain_balance_loss(scores, expert, 3, 4, true), 1e-6);
 }
 
 TEST(BalanceLoss, GradientsMatchDifferenceQuotients) {
@@ -103,7 +135,9 @@ TEST(BalanceLoss, GradientsMatchDifferenceQuotients) {
     const Tensor expert = some_choices(bench, 12);
     for (const bool normalise : {true, false}) {
       Tensor scores = some_scores(bench, 12);
-      const auto apply = [&](ForwardContext& c, const Var& s) { return balance_loss(c, s, expert, normalise, 0.5f); };
+      const auto apply = [&](ForwardContext& c, const Var& s) {
+        return balance_loss_of(c, s, expert, normalise, 0.5f);
+      };
       const Tensor gradient = gradient_of(bench, scores, 3, 4, 3, apply);
       const auto loss = [&] { return 1.5 * plain_balance_loss(scores, expert, 3, 4, normalise); };
       expect_gradient(scores, gradient, loss, 1e-3, 1e-4);

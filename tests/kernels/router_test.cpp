@@ -263,16 +263,14 @@ TEST(Router, LogitsAreMultipliedInF32WhateverTheRowsAre) {
 TEST(Router, CapacityDropsLaterChoicesAndThenLaterTokens) {
   OpBench bench;
   ForwardContext context = bench.forward(nullptr);
-  context.rows.batch = 2;
-  context.rows.sequence = 4;
   EXPECT_EQ(expert_capacity(1.0, 4, 2, 4), 2);
   EXPECT_EQ(expert_capacity(1.1, 4, 2, 4), 3);
   std::vector<int32_t> ids = {0, 1, 1, 0, 0, 2, 0, 1,   // the first sequence: expert 0 is full after its tokens 0, 2
                               3, 0, 3, 1, 2, 3, 1, 3};  // the second one counts for itself
   const Tensor expert = Tensor::wrap(ids.data(), {8, 2}, DType::kI32);
-  EXPECT_EQ(values_of(limit_experts(context, expert, 4, 1.0)),
+  EXPECT_EQ(values_of(limit_experts(context, expert, 4, 4, 1.0)),
             (std::vector<double>{0, 1, 1, -1, 0, 2, -1, -1, 3, 0, 3, 1, 2, -1, 1, -1}));
-  EXPECT_EQ(values_of(limit_experts(context, expert, 4, 4.0)), values_of(expert));
+  EXPECT_EQ(values_of(limit_experts(context, expert, 4, 4, 4.0)), values_of(expert));
 }
 
 TEST(Router, ZeroRowsPass) {
