@@ -41,7 +41,7 @@ std::vector<WholeParameters::Part> WholeParameters::parts_of(const Parameter& p)
 Tensor WholeParameters::operator()(const Parameter& p) {
   Runtime& runtime = machine_.runtime;
   Communicator& world = machine_.world();
-  const Tensor mine = p.pack->local ? machine_.store.whole_master(p, machine_.stream) : Tensor();
+  Tensor mine = p.pack->local ? machine_.store.whole_master(p, machine_.stream) : Tensor();
   if (world.size() == 1) return mine;
   std::vector<PointToPoint> messages;
   std::vector<std::pair<Box, Tensor>> arrived;
