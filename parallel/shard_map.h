@@ -7,9 +7,9 @@
 
 namespace deepflow {
 
-// The smallest part of a parameter that an optimizer updates as a whole, and so where a shard may be cut: rows, or whole
-// matrices (each expert is one). Embeddings and heads, which optimizers of matrices leave to others, are always cut
-// between rows.
+// The smallest part of a parameter that an optimizer updates as a whole, and so where a shard may be cut: rows, or
+// whole matrices (each expert is one). Embeddings and heads, which optimizers of matrices leave to others, are always
+// cut between rows.
 enum class UpdateUnit : uint8_t { kRow, kMatrix };
 
 // A contiguous piece of one parameter inside one rank's shard.
