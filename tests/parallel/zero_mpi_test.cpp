@@ -96,8 +96,9 @@ const Training& alone(const std::string& optimizer, int kv_units) {
   return run;
 }
 
-// An ulp more or less in a gradient may turn an 8-bit moment into its neighbour, a few percent of an update of 1e-3.
-double tolerance_of(const std::string& optimizer) { return optimizer == "adamw8bit" ? 5e-5 : 1e-6; }
+// A moment that sums in another order put on the other side of a middle is rounded to the code beside: some hundredths
+// of a step of 1e-3.
+double tolerance_of(const std::string& optimizer) { return optimizer == "adamw8bit" ? 1e-4 : 1e-6; }
 
 void expect_slices_of(const Training& whole, const Training& got, const ParameterRegistry& registry, double tolerance) {
   for (const Parameter& p : registry.parameters()) {

@@ -88,7 +88,7 @@ class OptimizerGolden : public ::testing::Test {
   }
 
   Golden golden_;
-  Runtime runtime_{{.threads = 2}};
+  Runtime runtime_{{.threads = 1}};
   ParameterRegistry registry_;
 };
 
