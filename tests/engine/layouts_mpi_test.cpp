@@ -160,29 +160,29 @@ TEST(Layouts, ContinueBitIdenticallyFromACopyOfAllState) {
       o.optim.name = optimizer;
       o.optim.block = 8;
       TinyRun first(o, &world());
-      first.train(3);
+      first.train(2);
       o.initial_seed = 99;
       TinyRun second(o, &world());
       second.train(1);
       load_state(second.trainer(), save_state(first.trainer()));
-      EXPECT_EQ(first.curve(3), second.curve(3)) << optimizer << " " << text_of(parallel);
+      EXPECT_EQ(first.curve(2), second.curve(2)) << optimizer << " " << text_of(parallel);
     }
 }
 
-// Whatever the optimizer looks at: elements, blocks of them, rows and columns, whole matrices.
+// Whatever the optimizer looks at: blocks of elements, rows and columns, whole matrices.
 TEST(Layouts, FollowTheCurveOfOneRankWithEveryOptimizer) {
   for (const ParallelOptions& parallel : layouts(world().size()))
-    for (const std::string& optimizer : optimizer_names()) {
+    for (const char* optimizer : {"adamw8bit", "lion", "adafactor", "muon"}) {
       TinyOptions o = options_for(parallel, "llama");
       o.optim.name = optimizer;
       o.optim.block = 8;
-      o.optim.lr = optimizer == "lion" ? 1e-4 : 1e-3;
+      o.optim.lr = std::string(optimizer) == "lion" ? 1e-4 : 1e-3;
       o.optim.eps = 1e-6;
       o.init_std = 0.1f;
       TinyRun run(o, &world());
-      const std::vector<double> together = run.curve(6);
+      const std::vector<double> together = run.curve(3);
       o.parallel = {};
-      const std::vector<double> alone = TinyRun(o).curve(6);
+      const std::vector<double> alone = TinyRun(o).curve(3);
       for (size_t i = 0; i < alone.size(); ++i)
         EXPECT_NEAR(together[i], alone[i], 2e-5 * alone[i]) << optimizer << " " << text_of(parallel) << " value " << i;
     }
