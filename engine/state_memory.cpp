@@ -15,7 +15,7 @@ constexpr size_t kAhead = 2;        // parallel/gathered_masters.h
 
 bool is_product(const Pack& pack) {
   const bool head = pack.role() == Role::kEmbedding && pack.uses_per_pass > 1;
-  return head || pack.role() == Role::kMatrix || pack.role() == Role::kHead;
+  return head || pack.role() == Role::kMatrix || pack.role() == Role::kExpert || pack.role() == Role::kHead;
 }
 
 // f16 is computed in f32 (kernels/ops/matmul.h).

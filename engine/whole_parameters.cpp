@@ -8,14 +8,26 @@ namespace deepflow {
 namespace {
 
 Shape extents(const Box& box) {
-  Shape shape = box.lo.size() > 1 ? Shape{box.hi[0] - box.lo[0], box.hi[1] - box.lo[1]} : Shape{box.hi[0] - box.lo[0]};
+  Shape shape;
+  for (size_t d = 0; d < box.lo.size(); ++d) shape.push_back(box.hi[d] - box.lo[d]);
   return shape;
 }
 
-// Where a box lies in the whole value.
-Tensor place_of(const Tensor& whole, const Box& box) {
-  if (box.lo.size() == 1) return whole.flat_range(box.lo[0], box.hi[0]);
-  return whole.row_range(box.lo[0], box.hi[0]).column_range(box.lo[1], box.hi[1]);
+// Writes the value of a box, of one to three dims, into its place in the whole.
+void copy_into(Runtime& runtime, const Tensor& whole, const Box& box, const Tensor& value) {
+  const size_t dims = box.lo.size();
+  if (dims == 1) {
+    Tensor place = whole.flat_range(box.lo[0], box.hi[0]);
+    copy(runtime, value, place);
+    return;
+  }
+  const int64_t first = dims > 2 ? box.lo[0] : 0, matrices = dims > 2 ? box.hi[0] - first : 1;
+  const int64_t lo = box.lo[dims - 2], rows = box.hi[dims - 2] - lo;
+  for (int64_t i = 0; i < matrices; ++i) {
+    const int64_t row = (first + i) * (dims > 2 ? whole.shape()[1] : 0) + lo;
+    Tensor place = whole.row_range(row, row + rows).column_range(box.lo[dims - 1], box.hi[dims - 1]);
+    copy(runtime, value.row_range(i * rows, (i + 1) * rows), place);
+  }
 }
 
 }  // namespace
@@ -59,10 +71,7 @@ Tensor WholeParameters::operator()(const Parameter& p) {
   if (world.rank() != 0) return {};
   if (arrived.size() == 1) return arrived.front().second;
   Tensor whole = Tensor::empty(runtime.memory(), p.spec.shape, DType::kF32);
-  for (const auto& [box, value] : arrived) {
-    Tensor place = place_of(whole, box);
-    copy(runtime, value, place);
-  }
+  for (const auto& [box, value] : arrived) copy_into(runtime, whole, box, value);
   return whole;
 }
 

@@ -7,13 +7,17 @@ namespace {
 
 constexpr int64_t kVectorPiece = 64;
 
+// Of one expert, or of the whole matrix.
+int64_t matrix_elements(const Parameter& p) {
+  const int64_t matrices = p.local_shape.num_dims() > 2 ? p.local_shape[0] : 1;
+  return p.local_shape.num_elements() / matrices;
+}
+
 // Elements of a parameter between which it must not be cut.
 int64_t unit_elements(const Parameter& p, UpdateUnit unit) {
   if (p.local_shape.num_dims() < 2) return kVectorPiece;
   const bool has_rows = p.spec.role == Role::kEmbedding || p.spec.role == Role::kHead;
-  if (unit == UpdateUnit::kMatrix && p.local_shape.num_dims() == 2 && !has_rows) return p.local_shape.num_elements();
-  // Of more dims than two (experts) the rows are those of the first dim, so that every piece is a box.
-  return p.local_shape.num_elements() / p.local_shape[0];
+  return unit == UpdateUnit::kMatrix && !has_rows ? matrix_elements(p) : p.local_shape.cols();
 }
 
 // The cut nearest to `wanted` that is allowed: a unit boundary of a parameter, or the bucket's end.
@@ -33,17 +37,43 @@ int64_t nearest_cut(const Bucket& bucket, int64_t wanted, UpdateUnit unit) {
   return best;
 }
 
+// Elements [begin, end) of the local part: whole units, and of experts whole ones or rows of one.
 Box box_of_range(const Parameter& p, int64_t begin, int64_t end) {
   Box box = p.boxes.front();
+  const auto narrow = [&](size_t dim, int64_t first, int64_t last) {
+    box.hi[dim] = box.lo[dim] + last;
+    box.lo[dim] += first;
+  };
+  const int64_t matrix = matrix_elements(p), cols = p.local_shape.cols();
   if (p.local_shape.num_dims() < 2) {
-    box.hi[0] = box.lo[0] + end;
-    box.lo[0] += begin;
+    narrow(0, begin, end);
+  } else if (p.local_shape.num_dims() == 2) {
+    narrow(0, begin / cols, end / cols);
   } else {
-    const int64_t row = p.local_shape.num_elements() / p.local_shape[0];
-    box.hi[0] = box.lo[0] + end / row;
-    box.lo[0] += begin / row;
+    const int64_t expert = begin / matrix, from = begin - expert * matrix;
+    narrow(0, expert, (end + matrix - 1) / matrix);
+    if (end - begin < matrix) narrow(1, from / cols, (from + end - begin) / cols);
   }
   return box;
+}
+
+// f(begin, end) for the parts of elements [begin, end) of the local part that are boxes: of experts the rest of one,
+// whole ones, the beginning of one.
+template <class F>
+void for_each_box(const Parameter& p, int64_t begin, int64_t end, F&& f) {
+  if (p.local_shape.num_dims() > 2) {
+    const int64_t matrix = matrix_elements(p), first = (begin + matrix - 1) / matrix * matrix,
+                  last = end / matrix * matrix;
+    if (first > begin && first < end) {
+      f(begin, first);
+      begin = first;
+    }
+    if (begin % matrix == 0 && last > begin && last < end) {
+      f(begin, last);
+      begin = last;
+    }
+  }
+  f(begin, end);
 }
 
 }  // namespace
@@ -83,7 +113,10 @@ std::vector<ShardPiece> ShardMap::pieces(PerDomain<int> place) const {
         const int64_t start = bucket.offset_of(*p);
         const int64_t lo = std::max(start, begin(bucket.id, rank));
         const int64_t hi = std::min(start + p->local_shape.num_elements(), end(bucket.id, rank));
-        if (lo < hi) result.push_back({p, bucket.id, lo, hi, box_of_range(*p, lo - start, hi - start)});
+        if (lo < hi)
+          for_each_box(*p, lo - start, hi - start, [&](int64_t first, int64_t last) {
+            result.push_back({p, bucket.id, start + first, start + last, box_of_range(*p, first, last)});
+          });
       }
   }
   return result;

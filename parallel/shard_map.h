@@ -35,7 +35,8 @@ class ShardMap {
   const std::vector<int64_t>& counts(int bucket) const { return counts_[static_cast<size_t>(bucket)]; }
   int64_t begin(int bucket, int rank) const;
   int64_t end(int bucket, int rank) const { return begin(bucket, rank) + counts(bucket)[static_cast<size_t>(rank)]; }
-  // Padding belongs to no piece. rank: the place among the ranks of each domain.
+  // Padding belongs to no piece. A parameter has one piece at most, of experts three: a box has whole ones or rows of
+  // one. rank: the place among the ranks of each domain.
   std::vector<ShardPiece> pieces(PerDomain<int> rank) const;
   std::vector<ShardPiece> pieces(int rank) const { return pieces(PerDomain<int>(rank)); }
 

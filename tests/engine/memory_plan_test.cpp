@@ -122,6 +122,20 @@ TEST(StateMemory, CountsWhatEachOptimizerKeeps) {
   EXPECT_EQ(bytes("adafactor"), 4 * (2 * (100 + 64) + norms + 2 * (64 + 64) + 2 * (32 + 64) + 3 * (96 + 64)));
 }
 
+TEST(StateMemory, CountsTheFormsOfExperts) {
+  ParameterRegistry registry;
+  ParameterSpec experts, norm;
+  experts.name = "experts", experts.shape = {4, 64, 128}, experts.role = Role::kExpert;
+  norm.name = "norm", norm.shape = {128}, norm.role = Role::kNorm;
+  registry.add(experts);
+  registry.add(norm);
+  registry.freeze({});
+  StateShape s;
+  count_parameters(s, registry, nullptr, 1 << 20);
+  EXPECT_EQ(s.elements, 4 * 64 * 128 + 128);
+  EXPECT_EQ(s.product_elements, 4 * 64 * 128);
+}
+
 TEST(MemoryPlan, RecomputesNoMoreThanItMust) {
   PassShape s = one_billion();
   s.gradients = GradientMemory::kStays;

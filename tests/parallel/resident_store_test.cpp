@@ -2,6 +2,7 @@
 
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/matmul.h"
+#include "kernels/ops/pack_forms.h"
 #include "parallel/exchange/dense.h"
 #include "parallel/self_communicator.h"
 #include "tests/parallel/some_parameters.h"
@@ -133,6 +134,56 @@ TEST(ResidentStore, InitialValuesOfASliceAreThoseOfTheWhole) {
       EXPECT_EQ(slice.master(*registry.find("q")).data<float>()[r * 32 + c], q[(16 + r) * 32 + c]);
     for (int64_t c = 0; c < 16; ++c)
       EXPECT_EQ(slice.master(*registry.find("k")).data<float>()[r * 16 + c], k[r * 32 + 16 + c]);
+  }
+}
+
+TEST(ResidentStore, ExpertsAreInitialisedAsAllOfThemOneBelowTheOther) {
+  Runtime runtime({.threads = 2});
+  ParameterSpec spec = parameter("experts", {6, 8, 12}, Role::kExpert);
+  ParameterRegistry all, slice;
+  all.add(spec);
+  all.freeze({});
+  spec.placement = {{0, {"ep"}, 6}, {2, {"etp"}, 12}};
+  slice.add(spec);
+  slice.freeze({{"ep", 1, 3}, {"etp", 1, 2}});  // experts 2 and 3, columns 6 to 11
+  ResidentStore whole(runtime, all, DType::kF32), part(runtime, slice, DType::kF32);
+  whole.initialise(1);
+  part.initialise(1);
+  const float* w = whole.master(*all.find("experts")).data<float>();
+  const float* p = part.master(*slice.find("experts")).data<float>();
+  for (int64_t e = 0; e < 6; ++e)
+    for (int64_t o = 0; o < 8; ++o)
+      for (int64_t c = 0; c < 12; ++c) {
+        const float value = w[(e * 8 + o) * 12 + c];
+        EXPECT_EQ(value, 0.5f * random_normal(random_site(1, "experts"), e * 8 + o, c));
+        if (e / 2 == 1 && c >= 6) {
+          EXPECT_EQ(p[((e - 2) * 8 + o) * 6 + c - 6], value);
+        }
+      }
+}
+
+TEST(ResidentStore, FormsOfExpertsFollowWritesAndAreCounted) {
+  Runtime runtime({.threads = 2});
+  const std::unique_ptr<Stream> stream = make_cpu_stream();
+  ParameterRegistry registry;
+  Pack* experts = registry.add(
+      "gate_up", {parameter("gate", {3, 64, 64}, Role::kExpert), parameter("up", {3, 64, 64}, Role::kExpert)});
+  registry.freeze({});
+  ResidentStore store(runtime, registry, DType::kBF16);
+  store.initialise(1);
+  for (int round = 0; round < 2; ++round) {
+    int64_t bytes = 0;
+    for (const Form form : {Form::kForward, Form::kInputGrad}) {
+      Tensor expected = empty_form(runtime, *experts, DType::kBF16, form);
+      derive_form(runtime, *experts, store.master(*experts), DType::kBF16, form, expected);
+      const Tensor got = store.acquire(*experts, form, *stream);
+      ASSERT_EQ(got.num_bytes(), expected.num_bytes());
+      EXPECT_EQ(std::memcmp(got.raw(), expected.raw(), got.num_bytes()), 0);
+      bytes += static_cast<int64_t>(got.num_bytes());
+    }
+    EXPECT_EQ(store.form_bytes(), bytes);
+    store.master(*experts).data<float>()[7] = 3;
+    store.written(*experts);
   }
 }
 

@@ -77,9 +77,9 @@ TEST(ShardMap, DealsOutWholeBucketsInRankOrder) {
 // Elements between which a parameter is never cut.
 int64_t unit_of(const Parameter& p, UpdateUnit unit) {
   if (p.local_shape.num_dims() < 2) return 64;
-  const bool is_cut = p.spec.role == Role::kEmbedding || p.local_shape.num_dims() > 2;  // between rows or experts
-  const int64_t elements = p.local_shape.num_elements();
-  return unit == UpdateUnit::kMatrix && !is_cut ? elements : elements / p.local_shape[0];
+  const int64_t experts = p.local_shape.num_dims() > 2 ? p.local_shape[0] : 1;
+  const bool is_matrix = unit == UpdateUnit::kMatrix && p.spec.role != Role::kEmbedding;
+  return is_matrix ? p.local_shape.num_elements() / experts : p.local_shape.cols();
 }
 
 TEST(ShardMap, CutsBetweenUnitsOnly) {
@@ -101,13 +101,19 @@ TEST(ShardMap, NamesTheBoxOfEveryPiece) {
     for (int r = 0; r < ranks; ++r)
       for (const ShardPiece& piece : map.pieces(r)) {
         const Parameter& p = *piece.parameter;
-        const int64_t row = p.local_shape.num_elements() / p.local_shape[0];
-        const int64_t begin = piece.begin - c.buckets[static_cast<size_t>(piece.bucket)].offset_of(p);
-        EXPECT_EQ(piece.box.num_elements(), piece.end - piece.begin);
-        EXPECT_EQ(piece.box.lo[0] * row, begin) << p.spec.name;
-        for (size_t d = 1; d < piece.box.lo.size(); ++d) {
-          EXPECT_EQ(piece.box.lo[d], 0);
-          EXPECT_EQ(piece.box.hi[d], p.spec.shape[static_cast<int>(d)]);
+        const Shape& shape = p.spec.shape;
+        int64_t at = piece.begin - c.buckets[static_cast<size_t>(piece.bucket)].offset_of(p);
+        ASSERT_EQ(piece.box.num_elements(), piece.end - piece.begin) << p.spec.name;
+        // The elements of the box in row-major order are those of the range.
+        std::vector<int64_t> index = piece.box.lo;
+        for (; at < piece.end - c.buckets[static_cast<size_t>(piece.bucket)].offset_of(p); ++at) {
+          int64_t flat = 0;
+          for (int d = 0; d < shape.num_dims(); ++d) flat = flat * shape[d] + index[static_cast<size_t>(d)];
+          ASSERT_EQ(flat, at) << p.spec.name;
+          for (size_t d = index.size(); d-- > 0;) {
+            if (++index[d] < piece.box.hi[d]) break;
+            index[d] = piece.box.lo[d];
+          }
         }
       }
   });
@@ -128,6 +134,22 @@ TEST(ShardMap, CountsBoxesFromTheSliceThatIsLocal) {
     for (const ShardPiece& piece : map.pieces(r)) boxes[piece.parameter->spec.name].push_back(piece.box);
   EXPECT_EQ(boxes["columns"], (std::vector<Box>{{{0, 8}, {8, 16}}}));
   EXPECT_EQ(boxes["rows"], (std::vector<Box>{{{4, 0}, {8, 16}}}));
+}
+
+TEST(ShardMap, CutsExpertsByRowsIntoBoxes) {
+  ParameterRegistry registry;
+  ParameterSpec experts = parameter("experts", {8, 6, 16}, Role::kExpert);
+  experts.placement = {{0, {"ep"}, 8}, {1, {"etp"}, 6}};
+  registry.add(experts);
+  registry.freeze({{"ep", 1, 2}, {"etp", 0, 2}});  // experts 4 to 7, their first three rows
+  const std::vector<Bucket> buckets = make_buckets(registry, 1 << 20);
+  const ShardMap rows(buckets, 5, UpdateUnit::kRow), matrices(buckets, 3, UpdateUnit::kMatrix);
+  std::vector<Box> boxes;
+  for (const ShardPiece& piece : rows.pieces(1)) boxes.push_back(piece.box);
+  EXPECT_EQ(boxes, (std::vector<Box>{{{4, 2, 0}, {5, 3, 16}}, {{5, 0, 0}, {6, 2, 16}}}));
+  boxes.clear();
+  for (const ShardPiece& piece : matrices.pieces(1)) boxes.push_back(piece.box);
+  EXPECT_EQ(boxes, (std::vector<Box>{{{5, 0, 0}, {7, 3, 16}}}));
 }
 
 TEST(ShardMap, CutsAsEvenlyAsUnitsAllow) {

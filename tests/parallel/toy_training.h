@@ -162,7 +162,10 @@ class ToyTraining {
     registry.add(norm("norm", last));
   }
 
-  static Form form_of(const Pack& pack) { return pack.role() == Role::kMatrix ? Form::kRowMajor : Form::kMaster; }
+  static Form form_of(const Pack& pack) {
+    const bool product = pack.role() == Role::kMatrix || pack.role() == Role::kExpert;
+    return product ? Form::kRowMajor : Form::kMaster;
+  }
   void forward() {
     for (Pack& pack : registry.packs())
       if (pack.local) store->acquire(pack, form_of(pack), *stream);
