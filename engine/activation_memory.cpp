@@ -26,6 +26,8 @@ struct Pieces {
   int64_t normed;      // [M, D]
   int64_t gathered;    // the rows of all tp ranks, where these split them
   int64_t qkv, attended, lse;
+  int64_t before_qk_norm;                   // queries and keys as they were
+  int64_t before_post_norm;                 // output of attention, and of the MLP
   int64_t wide;                             // in front of the activation: [M, 2F] or [M, F]
   int64_t activated;                        // [M, F]
   int64_t experts_in = 0, experts_out = 0;  // rows of the experts' input and output, [M k, D]
@@ -48,6 +50,8 @@ struct Pieces {
     qkv = element * rows * (queries + 2 * keys);
     attended = element * rows * queries;
     lse = kF32 * rows * divided(m.heads, s.tp);
+    before_qk_norm = m.qk_norm ? element * rows * (queries + keys) : 0;
+    before_post_norm = m.post_norms ? delta : 0;
     activated = element * rows * ffn;
     wide = m.gated_mlp ? 2 * activated : activated;
     if (m.experts > 0) count_experts(m, rows, element);
@@ -56,7 +60,8 @@ struct Pieces {
   }
 
   int64_t of_products() const {
-    return 2 * (stream + statistics) + qkv + attended + by_heads + lse + wide + experts_out + routing;
+    return 2 * (stream + statistics + before_post_norm) + before_qk_norm + qkv + attended + by_heads + lse + wide +
+           experts_out + routing;
   }
 
  private:
@@ -200,6 +205,7 @@ class Walk {
 
   // Begins and ends with the gradients of the residual stream and of a delta.
   void mlp(bool again) {
+    drop(p_.before_post_norm);
     hold(p_.activated + p_.gathered);  // gradient of the activation's output
     weight_gradient(m_.down, p_.activated, whole(), again ? p_.activated : 0);
     drop(p_.delta + p_.gathered + (again ? 0 : p_.activated));
@@ -229,11 +235,13 @@ class Walk {
   }
 
   void attention(bool again) {
+    drop(p_.before_post_norm);
     hold(p_.attended + p_.gathered);
     weight_gradient(m_.out, p_.attended, whole(), 0);
     drop(p_.delta + p_.gathered);
     attend();
     drop(2 * p_.attended + p_.lse);  // the gradient takes the place of qkv
+    drop(p_.before_qk_norm);
     column_input_gradient();
     weight_gradient(m_.qkv, whole(), p_.qkv, again && !is_dealt() ? p_.normed : 0);
     drop(p_.qkv + p_.gathered + (again ? 0 : p_.normed));
@@ -246,10 +254,10 @@ class Walk {
     const int64_t dealt = is_dealt() ? p_.normed : 0;  // gives way to gathered rows
     hold(kept_bytes(s_, Recompute::kNone) + p_.delta - (is_first ? p_.stream : 0));
     s_.model.experts > 0 ? replayed_experts_input() : replayed_mlp_input();
-    drop(p_.statistics + dealt);
+    drop(p_.statistics + dealt + p_.before_post_norm);
     hold(p_.attended + p_.gathered);
     attend();
-    drop(p_.attended + p_.lse);
+    drop(p_.attended + p_.lse + p_.before_qk_norm);
     column_input_gradient();
     drop(dealt);
     drop(2 * p_.stream + p_.statistics + p_.delta);

@@ -15,16 +15,24 @@ HfConfig::HfConfig(json content, std::string where) : json_(std::move(content)),
 
 bool HfConfig::has(const std::string& key) const { return json_.contains(key) && !at(key).is_null(); }
 
+bool HfConfig::is_null(const std::string& key) const { return json_.contains(key) && at(key).is_null(); }
+
 int64_t HfConfig::positive(const std::string& key, int64_t absent) const {
   if (!has(key)) {
     if (absent == 0) fail(key, "is missing");
     return absent;
   }
+  return whole_from(key, 1);
+}
+
+int64_t HfConfig::whole(const std::string& key, int64_t absent) const { return has(key) ? whole_from(key, 0) : absent; }
+
+int64_t HfConfig::whole_from(const std::string& key, int64_t least) const {
   if (!at(key).is_number_integer()) wrong_type(key, "a whole number");
   const bool beyond = at(key).is_number_unsigned() && at(key).get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
   const int64_t value = beyond ? INT64_MAX : at(key).get<int64_t>();
   if (value > kLargest) fail(key, "is {}, more than {}", at(key).dump(), kLargest);
-  if (value < 1) fail(key, "needs to be at least 1, got {}", value);
+  if (value < least) fail(key, "needs to be at least {}, got {}", least, value);
   return value;
 }
 
@@ -46,6 +54,17 @@ std::string HfConfig::text(const std::string& key, const std::string& absent) co
   if (!has(key)) return absent;
   if (!at(key).is_string()) wrong_type(key, "text");
   return at(key).get<std::string>();
+}
+
+std::vector<std::string> HfConfig::texts(const std::string& key) const {
+  if (!has(key)) return {};
+  std::vector<std::string> list;
+  if (!at(key).is_array()) wrong_type(key, "a list");
+  for (const json& item : at(key)) {
+    if (!item.is_string()) wrong_type(key, "a list of texts");
+    list.push_back(item.get<std::string>());
+  }
+  return list;
 }
 
 HfConfig HfConfig::object(const std::string& key) const {

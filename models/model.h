@@ -25,6 +25,8 @@ struct ModelShape {
   int64_t expert_ffn = 0, shared_ffn = 0;
   bool gated_mlp = false;      // two matrices in front of the activation
   int64_t row_statistics = 1;  // f32 numbers that a norm keeps of a row
+  bool qk_norm = false;        // queries and keys are normed
+  bool post_norms = false;     // a norm behind attention and MLP as well
   int64_t position_rows = 0;   // of the table of learned positions
   bool tied_head = false;      // the head reads the embedding
 };

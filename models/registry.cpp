@@ -1,9 +1,12 @@
 #include "models/registry.h"
 
+#include "models/gemma2/config.h"
 #include "models/gpt2/config.h"
 #include "models/hf_config.h"
 #include "models/llama/config.h"
 #include "models/mixtral/config.h"
+#include "models/qwen2/config.h"
+#include "models/qwen3/config.h"
 
 namespace deepflow {
 
@@ -12,6 +15,9 @@ std::vector<std::unique_ptr<ModelConfig>> make_model_configs() {
   configs.push_back(std::make_unique<LlamaConfig>());
   configs.push_back(std::make_unique<Gpt2Config>());
   configs.push_back(std::make_unique<MixtralConfig>());
+  configs.push_back(std::make_unique<Qwen2Config>());
+  configs.push_back(std::make_unique<Qwen3Config>());
+  configs.push_back(std::make_unique<Gemma2Config>());
   return configs;
 }
 

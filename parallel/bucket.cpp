@@ -24,8 +24,7 @@ Family family_of(const Pack& pack, const GradientDomains* domains, bool matrices
   if (domains)
     for (const Parameter* p : pack.members) partial.insert(domains->partial(*p));
   const GradientDomain domain = domains ? domains->of(pack) : GradientDomain::kDense;
-  return {
-      {chunks.begin(), chunks.end()}, domain, partial, matrices_apart && is_read_by_products(pack.role())};
+  return {{chunks.begin(), chunks.end()}, domain, partial, matrices_apart && is_read_by_products(pack.role())};
 }
 
 // `offset`: of the pack, which is the last one so far.

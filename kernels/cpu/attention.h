@@ -34,6 +34,7 @@ struct AttentionGroup {
   int64_t heads, head_dim;
   int64_t window;  // 0: no limit
   float scale;
+  float softcap;         // c > 0: scores are c * tanh(scale * q . k / c); 0: scale * q . k
   AttentionState state;  // forward only
 };
 

@@ -93,12 +93,13 @@ void pack_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_t 
 }
 
 // From transposed scores and d_weights of one block: weights and d_scores, as operands.
-template <class T, class E>
+template <bool kSoftcap, class T, class E>
 void differentiate(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_t key, int64_t keys, int64_t row,
                    int64_t rows, bool diagonal, bool masked) {
   float lane_index[kLanes];
   for (int64_t i = 0; i < kLanes; ++i) lane_index[i] = static_cast<float>(i);
-  const F32 lane = load(lane_index), factor = splat(a.scale), exponent = splat(a.scale * exponent_unit(a.q));
+  const F32 lane = load(lane_index), factor = splat(a.scale);
+  const F32 exponent = splat(score_scale(a) * exponent_unit(a.q));
   for (int64_t c = 0; c < keys; ++c) {
     // Nobody sees what fills the last block up.
     const F32 column = splat(key + c < a.kv_rows ? static_cast<float>(key + c) : kInfinity);
@@ -108,13 +109,18 @@ void differentiate(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int6
       store(s.d_scores + c * kBlock + r, zero());
     for (int64_t r = first_row; r < rows; r += kLanes) {
       const int64_t at = c * kBlock + r;
-      F32 w = weight_of(a.q, load(s.scores + at), exponent, load(s.lse + row + r));
+      F32 score = load(s.scores + at), slope = factor;
+      if constexpr (kSoftcap) {
+        score = squash(a.q, score * splat(a.scale / a.softcap));
+        slope = fnma(score, score, splat(1.0f)) * factor;
+      }
+      F32 w = weight_of(a.q, score, exponent, load(s.lse + row + r));
       if (masked) {
         const F32 query = lane + splat(static_cast<float>(a.past + row + r));
         w = select((column >= load(s.first + row + r)) & (column <= query), w, zero());
       }
       store(s.weights + at, w);
-      store(s.d_scores + at, w * (load(s.d_weights + at) - load(s.delta + row + r)) * factor);
+      store(s.d_scores + at, w * (load(s.d_weights + at) - load(s.delta + row + r)) * slope);
     }
   }
 }
@@ -181,7 +187,11 @@ void attend_back(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_
       multiply<false>(s.d_weights + at, kBlock, s.values + c * padded, padded, d_t + operand, kBlock, strip, rows - r,
                       a.head_dim);
     }
-    differentiate(a, s, key, keys, row, rows, diagonal, diagonal || s.highest[block] > key || key + keys > a.kv_rows);
+    const bool masked = diagonal || s.highest[block] > key || key + keys > a.kv_rows;
+    if (a.softcap > 0)
+      differentiate<true>(a, s, key, keys, row, rows, diagonal, masked);
+    else
+      differentiate<false>(a, s, key, keys, row, rows, diagonal, masked);
     for (int64_t c = 0; c < keys; c += strip) {
       const int64_t r = diagonal ? c : 0, at = c * kBlock + r;
       const E *d_out = s.d_out + (row + r) * padded, *queries = s.queries + (row + r) * padded;

@@ -70,6 +70,14 @@ DF_SIMD void weigh(const float* weights, const T* v, int64_t ld_v, int64_t keys,
   for (int64_t i = 0; i < kCount; ++i) store(o + i * kLanes, (even[i] + odd[i]) * factor, lanes);
 }
 
+// scores become cap * tanh(score / cap).
+template <class T>
+void soften(const T* kind, float* scores, int64_t n, float cap) {
+  for_each_vector(n, [&](int64_t j, auto lanes) {
+    store(scores + j, splat(cap) * squash(kind, load(scores + j, lanes) * splat(1.0f / cap)), lanes);
+  });
+}
+
 template <class T>
 DF_SIMD void prefetch_row(const T* x, int64_t n) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
@@ -115,6 +123,7 @@ void attention_decode(const AttentionGroup<T>& a, const T* next_keys, float* scr
       float* weights = scratch + head * a.kv_rows;
       if (head == 0 && row == a.q_rows - 1)
         for (int64_t i = 0; i < keys && i < kFirst; ++i) prefetch_row(next_keys + i * a.ld_k, a.head_dim);
+      if (a.softcap > 0) soften(q, weights, keys, a.softcap);
       const F32 inverse = splat(1.0f / exponentiate(weights, keys));
       T* o = a.o + row * a.ld_o + head * a.head_dim;
       int64_t j = 0;

@@ -45,6 +45,17 @@ struct Step {
   int64_t seen(int64_t r) const { return smaller(keys, round_up(diagonal + r / kStrip * kStrip + kStrip, kStrip)); }
 };
 
+// Soft cap: products become their tanh.
+template <class T, class E>
+void squash_scores(const AttentionGroup<T>& a, const ForwardScratch<E>& s, const Step& step) {
+  const F32 factor = splat(a.scale / a.softcap);
+  for (int64_t r = 0; r < step.rows; ++r)
+    for (int64_t c = 0; c < step.seen(r); c += kLanes) {
+      float* at = s.scores + r * kBlock + c;
+      store(at, squash(a.q, load(at) * factor));
+    }
+}
+
 // Raises the rows' maxima to those of this block; correction = exp(old - new).
 template <class E>
 void raise_maxima(const ForwardScratch<E>& s, const Step& step, float scale) {
@@ -178,8 +189,9 @@ void attend(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head
     for (int64_t r = 0; r < padded_rows; r += strip)
       multiply<false>(s.scores + r * kBlock, kBlock, s.queries + r * padded, padded, s.keys + key * padded, kBlock,
                       strip, step.seen(r), a.head_dim);
-    raise_maxima(s, step, a.scale);
-    weigh(a.q, s, step, padded, a.scale);
+    if (a.softcap > 0) squash_scores(a, s, step);
+    raise_maxima(s, step, score_scale(a));
+    weigh(a.q, s, step, padded, score_scale(a));
     for (int64_t r = 0; r < padded_rows; r += strip)
       multiply<true>(s.out + r * padded, padded, s.weights + r * kBlock, kBlock, s.values + key * padded, padded, strip,
                      round_up(a.head_dim, 16), step.seen(r));

@@ -179,6 +179,20 @@ DF_SIMD F32 weight_of(const BF16*, F32 score, F32 factor, F32 shift) {
   return rough_exp2(fma(score, factor, zero() - shift));
 }
 
+// What is multiplied with a stored product q . k to give its score, once `squash` has put the tanh of a soft cap there.
+template <class T>
+DF_SIMD float score_scale(const AttentionGroup<T>& a) {
+  return a.softcap > 0 ? a.softcap : a.scale;
+}
+template <class T>
+DF_SIMD F32 squash(const T*, F32 x) {
+  return tanh(x);
+}
+DF_SIMD F32 squash(const BF16*, F32 x) {
+  const F32 e = rough_exp2(min(splat(115.0f), x * splat(2 * kLog2E)));
+  return fnma(splat(2.0f), rough_reciprocal(e + splat(1.0f)), splat(1.0f));
+}
+
 // First key row that query row r of the group attends to.
 template <class T>
 DF_SIMD int64_t first_key(const AttentionGroup<T>& a, int64_t r) {

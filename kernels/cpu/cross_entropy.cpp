@@ -50,22 +50,50 @@ DF_SIMD float row_log_sum_exp(const T* x, int64_t n) {
   return largest + lanes[0];
 }
 
-template <class T>
-DF_SIMD void row_gradient(T* x, int64_t n, int64_t physical, float log_sum, int64_t label, float weight) {
+// weight * (softmax - onehot(label)) of a row, times the slope of a soft cap whose inverse is given.
+template <bool kSoftcap, class T>
+DF_SIMD void row_gradient(T* x, int64_t n, int64_t physical, float log_sum, int64_t label, float weight,
+                          float inverse_cap) {
   const F32 shift = ready_shift(x, log_sum), w = splat(weight);
+  const auto weight_at = [&](F32 logit) {
+    if constexpr (!kSoftcap) return w;
+    const F32 squashed = logit * splat(inverse_cap);
+    return w * fnma(squashed, squashed, splat(1.0f));
+  };
   // In f32 before it is rounded: the label's own element is a difference of nearly equal numbers.
-  const F32 at_label = label < 0 ? zero() : w * (exp(splat(to_float(x[label]) - log_sum)) - splat(1.0f));
+  F32 at_label = zero();
+  if (label >= 0) {
+    const F32 logit = splat(to_float(x[label]));
+    at_label = weight_at(logit) * (exp(logit - splat(log_sum)) - splat(1.0f));
+  }
   int64_t j = 0;
   for (; j + kUnroll * kLanes <= n; j += kUnroll * kLanes)
     for (int64_t i = 0; i < kUnroll; ++i) {
       T* p = x + j + i * kLanes;
-      store(p, w * shifted_exp(x, load(p), shift));
+      const F32 logit = load(p);
+      store(p, weight_at(logit) * shifted_exp(x, logit, shift));
     }
   for_each_vector(n - j, [&](int64_t k, auto lanes) {
-    store(x + j + k, w * shifted_exp(x, load(x + j + k, lanes), shift), lanes);
+    const F32 logit = load(x + j + k, lanes);
+    store(x + j + k, weight_at(logit) * shifted_exp(x, logit, shift), lanes);
   });
   if (label >= 0) store(x + label, at_label, 1);
   for_each_vector(physical - n, [&](int64_t k, auto lanes) { store(x + n + k, zero(), lanes); });
+}
+
+template <class T>
+DF_SIMD void row_gradient(T* x, int64_t n, int64_t physical, float log_sum, int64_t label, float weight, float cap) {
+  if (cap > 0)
+    row_gradient<true>(x, n, physical, log_sum, label, weight, 1.0f / cap);
+  else
+    row_gradient<false>(x, n, physical, log_sum, label, weight, 0);
+}
+
+template <class T>
+DF_SIMD void soften_row(T* x, int64_t n, float cap) {
+  for_each_vector(n, [&](int64_t j, auto lanes) {
+    store(x + j, splat(cap) * tanh(load(x + j, lanes) * splat(1.0f / cap)), lanes);
+  });
 }
 
 }  // namespace
@@ -77,13 +105,22 @@ float log_sum_exp(const void* logits, DType dtype, int64_t vocabulary) {
 }
 
 void cross_entropy_gradient(void* logits, DType dtype, int64_t vocabulary, int64_t physical, float log_sum,
-                            int64_t label, float weight) {
+                            int64_t label, float weight, float softcap) {
   if (dtype == DType::kF32)
-    row_gradient(static_cast<float*>(logits), vocabulary, physical, log_sum, label, weight);
+    row_gradient(static_cast<float*>(logits), vocabulary, physical, log_sum, label, weight, softcap);
   else if (dtype == DType::kBF16)
-    row_gradient(static_cast<BF16*>(logits), vocabulary, physical, log_sum, label, weight);
+    row_gradient(static_cast<BF16*>(logits), vocabulary, physical, log_sum, label, weight, softcap);
   else
-    row_gradient(static_cast<F16*>(logits), vocabulary, physical, log_sum, label, weight);
+    row_gradient(static_cast<F16*>(logits), vocabulary, physical, log_sum, label, weight, softcap);
+}
+
+void soften(void* logits, DType dtype, int64_t vocabulary, float cap) {
+  if (dtype == DType::kF32)
+    soften_row(static_cast<float*>(logits), vocabulary, cap);
+  else if (dtype == DType::kBF16)
+    soften_row(static_cast<BF16*>(logits), vocabulary, cap);
+  else
+    soften_row(static_cast<F16*>(logits), vocabulary, cap);
 }
 
 }  // namespace deepflow::cpu::DF_ISA

@@ -1,6 +1,7 @@
 #include "kernels/cpu/gelu.h"
 
 #include "kernels/cpu/simd_math.h"
+#include "kernels/cpu/tanh_gate.h"
 
 namespace deepflow::cpu::DF_ISA {
 namespace {
@@ -23,23 +24,6 @@ DF_SIMD void normal_law(const BF16*, F32 x, F32& distribution, F32& bell) {
   p = fma(p, t, splat(0.254829592f));
   const F32 tail = p * t * bell * splat(0.5f);
   distribution = select(x < zero(), tail, splat(1.0f) - tail);
-}
-
-constexpr float kSqrt2OverPi = 0.79788456f, kCubic = 0.044715f;
-
-// gate = (1 + tanh(v)) / 2 = sigmoid(2 v) and 1 - gate, neither of them as a difference of nearly equal numbers.
-template <class T>
-DF_SIMD void tanh_gate(const T*, F32 x, F32& gate, F32& rest) {
-  const F32 two_v = x * fma(x * x, splat(2 * kSqrt2OverPi * kCubic), splat(2 * kSqrt2OverPi));
-  const F32 e = exp(min(splat(80.0f), zero() - two_v));
-  gate = splat(1.0f) / (splat(1.0f) + e);
-  rest = e * gate;
-}
-DF_SIMD void tanh_gate(const BF16*, F32 x, F32& gate, F32& rest) {
-  constexpr float kSlope = -2 * kSqrt2OverPi * kLog2E;
-  const F32 e = rough_exp2(min(splat(115.0f), x * fma(x * x, splat(kSlope * kCubic), splat(kSlope))));
-  gate = rough_reciprocal(splat(1.0f) + e);
-  rest = e * gate;
 }
 
 }  // namespace
@@ -80,9 +64,7 @@ void gelu_tanh_backward(const T* u, const T* dy, T* du, int64_t n) {
     const F32 x = load(u + j, lanes);
     F32 gate, rest;
     tanh_gate(u, x, gate, rest);
-    const F32 slope = fma(x * x, splat(6 * kSqrt2OverPi * kCubic), splat(2 * kSqrt2OverPi));
-    const F32 derivative = fma(x * slope * gate, rest, gate);
-    store(du + j, load(dy + j, lanes) * derivative, lanes);
+    store(du + j, load(dy + j, lanes) * tanh_gelu_derivative(x, gate, rest), lanes);
   });
 }
 

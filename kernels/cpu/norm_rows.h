@@ -14,7 +14,8 @@ struct NormForward {
   int64_t cols;
   float* r;
   T* y;
-  float* statistics;  // layer norm [rows, 2]: mean, 1 / deviation; RMS norm [rows]: 1 / root mean square
+  float* statistics;      // layer norm [rows, 2]: mean, 1 / deviation; RMS norm [rows]: 1 / root mean square
+  float gain_offset = 0;  // RMS norm: added to the gain
 };
 
 // dx = dr + gradient of the norm. dx may be dr; ddelta may be dy.
@@ -28,6 +29,7 @@ struct NormBackward {
   float* dx;
   T* ddelta;       // dx in the compute dtype; null: not wanted
   float* partial;  // the caller's rows' share of dgain [cols], and for layer norm of dbias [cols]; set, not added to
+  float gain_offset = 0;
 };
 
 }  // namespace deepflow::cpu

@@ -7,6 +7,7 @@ namespace deepflow::cpu::DF_ISA {
 template <class T>
 void rms_norm_forward(const NormForward<T>& a, int64_t begin, int64_t end) {
   const float inverse_cols = 1.0f / static_cast<float>(a.cols);
+  const F32 offset = splat(a.gain_offset);
   for (int64_t row = begin; row < end; ++row) {
     const float* x = a.x + row * a.cols;
     T* y = a.y + row * a.cols;
@@ -29,7 +30,7 @@ void rms_norm_forward(const NormForward<T>& a, int64_t begin, int64_t end) {
     const float inverse = 1.0f / __builtin_sqrtf(squares.total() * inverse_cols + a.eps);
     const F32 scale = splat(inverse);
     for_each_vector(a.cols, [&](int64_t j, auto lanes) {
-      store(y + j, load(x + j, lanes) * scale * load(a.gain + j, lanes), lanes);
+      store(y + j, load(x + j, lanes) * scale * (load(a.gain + j, lanes) + offset), lanes);
     });
     a.statistics[row] = inverse;
   }
@@ -38,6 +39,7 @@ void rms_norm_forward(const NormForward<T>& a, int64_t begin, int64_t end) {
 template <class T>
 void rms_norm_backward(const NormBackward<T>& a, int64_t begin, int64_t end) {
   const float inverse_cols = 1.0f / static_cast<float>(a.cols);
+  const F32 offset = splat(a.gain_offset);
   for_each_vector(a.cols, [&](int64_t j, auto lanes) { store(a.partial + j, zero(), lanes); });
   for (int64_t row = begin; row < end; ++row) {
     const float* r = a.r + row * a.cols;
@@ -47,11 +49,11 @@ void rms_norm_backward(const NormBackward<T>& a, int64_t begin, int64_t end) {
     for_each_chained_vector(a.cols, [&](int64_t j, auto lanes, int chain) {
       const F32 g = load(dy + j, lanes), n = load(r + j, lanes) * inverse;
       store(a.partial + j, fma(g, n, load(a.partial + j, lanes)), lanes);
-      product.part[chain] = fma(g * load(a.gain + j, lanes), n, product.part[chain]);
+      product.part[chain] = fma(g * (load(a.gain + j, lanes) + offset), n, product.part[chain]);
     });
     const F32 mean_product = splat(product.total() * inverse_cols);
     for_each_vector(a.cols, [&](int64_t j, auto lanes) {
-      const F32 n = load(r + j, lanes) * inverse, dn = load(dy + j, lanes) * load(a.gain + j, lanes);
+      const F32 n = load(r + j, lanes) * inverse, dn = load(dy + j, lanes) * (load(a.gain + j, lanes) + offset);
       F32 dx = fnma(n, mean_product, dn) * inverse;
       if (a.dr) dx = dx + load(a.dr + row * a.cols + j, lanes);
       store(a.dx + row * a.cols + j, dx, lanes);

@@ -1,5 +1,6 @@
 #include "kernels/cpu/swiglu.h"
 
+#include "kernels/cpu/gated_rows.h"
 #include "kernels/cpu/simd_math.h"
 
 namespace deepflow::cpu::DF_ISA {
@@ -13,34 +14,18 @@ DF_SIMD F32 logistic(const BF16*, F32 x) { return rough_sigmoid(x); }
 
 }  // namespace
 
-// Both ask for the row behind the one at work: the processor by itself asks too late.
 template <class T>
 void swiglu_forward(const T* gate_up, T* y, int64_t cols, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) {
-    const T *gate = gate_up + row * 2 * cols, *up = gate + cols;
-    for_each_vector(cols, [&](int64_t j, auto lanes) {
-      __builtin_prefetch(gate + 2 * cols + j);
-      __builtin_prefetch(up + 2 * cols + j);
-      const F32 g = load(gate + j, lanes);
-      store(y + row * cols + j, g * logistic(gate, g) * load(up + j, lanes), lanes);
-    });
-  }
+  gated_forward(gate_up, y, cols, begin, end, [](const T* kind, F32 x) { return x * logistic(kind, x); });
 }
 
 template <class T>
 void swiglu_backward(const T* gate_up, const T* dy, T* dgate_up, int64_t cols, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) {
-    const T *gate = gate_up + row * 2 * cols, *up = gate + cols;
-    T *dgate = dgate_up + row * 2 * cols, *dup = dgate + cols;
-    for_each_vector(cols, [&](int64_t j, auto lanes) {
-      __builtin_prefetch(gate + 2 * cols + j);
-      __builtin_prefetch(up + 2 * cols + j);
-      const F32 g = load(gate + j, lanes), u = load(up + j, lanes), d = load(dy + row * cols + j, lanes);
-      const F32 s = logistic(gate, g), silu = g * s;
-      store(dgate + j, d * u * fma(silu, splat(1.0f) - s, s), lanes);
-      store(dup + j, d * silu, lanes);
-    });
-  }
+  gated_backward(gate_up, dy, dgate_up, cols, begin, end, [](const T* kind, F32 x, F32& derivative) {
+    const F32 s = logistic(kind, x), silu = x * s;
+    derivative = fma(silu, splat(1.0f) - s, s);
+    return silu;
+  });
 }
 
 #define DF_INSTANTIATE(T)                                                \

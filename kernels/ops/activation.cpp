@@ -1,6 +1,7 @@
 #include "kernels/ops/activation.h"
 
 #include "core/error.h"
+#include "kernels/cpu/geglu.h"
 #include "kernels/cpu/gelu.h"
 #include "kernels/cpu/swiglu.h"
 #include "kernels/ops/compute_type.h"
@@ -76,33 +77,37 @@ class GeluNode final : public Node {
   GeluKind kind_;
 };
 
+enum class GateKind : uint8_t { kSilu, kGeluTanh };
+
 template <class T>
-void swiglu_forward(Runtime& runtime, const Tensor& gate_up, Tensor& y) {
-  auto* kernel = DF_KERNEL(runtime.isa(), swiglu_forward<T>);
+void gated_forward(Runtime& runtime, GateKind kind, const Tensor& gate_up, Tensor& y) {
+  auto* kernel = kind == GateKind::kSilu ? DF_KERNEL(runtime.isa(), swiglu_forward<T>)
+                                         : DF_KERNEL(runtime.isa(), geglu_forward<T>);
   const T* in = gate_up.data<T>();
   T* out = y.data<T>();
   runtime.pool().parallel_for(y.rows(), 1, [&](int64_t begin, int64_t end) { kernel(in, out, y.cols(), begin, end); });
 }
 
-Tensor swiglu_of(Runtime& runtime, const Tensor& gate_up) {
+Tensor gated_of(Runtime& runtime, GateKind kind, const Tensor& gate_up) {
   Tensor y = Tensor::empty(runtime.memory(), {gate_up.rows(), gate_up.cols() / 2}, gate_up.dtype());
-  with_compute_type(gate_up.dtype(), [&](auto t) { swiglu_forward<decltype(t)>(runtime, gate_up, y); });
+  with_compute_type(gate_up.dtype(), [&](auto t) { gated_forward<decltype(t)>(runtime, kind, gate_up, y); });
   return y;
 }
 
-class SwigluAgain final : public Rematerial {
+class GatedAgain final : public Rematerial {
  public:
-  explicit SwigluAgain(Tensor gate_up) : gate_up_(std::move(gate_up)) {}
-  Tensor make(Runtime& runtime) const override { return swiglu_of(runtime, gate_up_); }
+  GatedAgain(Tensor gate_up, GateKind kind) : gate_up_(std::move(gate_up)), kind_(kind) {}
+  Tensor make(Runtime& runtime) const override { return gated_of(runtime, kind_, gate_up_); }
 
  private:
   Tensor gate_up_;
+  GateKind kind_;
 };
 
-class SwigluNode final : public Node {
+class GatedNode final : public Node {
  public:
-  explicit SwigluNode(Tensor gate_up) : gate_up_(std::move(gate_up)) {}
-  const char* name() const override { return "swiglu"; }
+  GatedNode(Tensor gate_up, GateKind kind) : gate_up_(std::move(gate_up)), kind_(kind) {}
+  const char* name() const override { return kind_ == GateKind::kSilu ? "swiglu" : "geglu"; }
 
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
     return with_compute_type(gate_up_.dtype(),
@@ -113,7 +118,8 @@ class SwigluNode final : public Node {
   template <class T>
   std::vector<Grad> input_gradient(Runtime& runtime, const Tensor& dy) {
     DF_ASSERT(dy.is_contiguous());
-    auto* kernel = DF_KERNEL(runtime.isa(), swiglu_backward<T>);
+    auto* kernel = kind_ == GateKind::kSilu ? DF_KERNEL(runtime.isa(), swiglu_backward<T>)
+                                            : DF_KERNEL(runtime.isa(), geglu_backward<T>);
     const T *in = gate_up_.data<T>(), *dy_data = dy.data<T>();
     Tensor dgate_up = reuse_or_empty(runtime.memory(), gate_up_);
     T* d = dgate_up.data<T>();
@@ -124,7 +130,18 @@ class SwigluNode final : public Node {
   }
 
   Tensor gate_up_;
+  GateKind kind_;
 };
+
+Var gated(ForwardContext& context, const Var& gate_up, GateKind kind) {
+  DF_ASSERT(gate_up.value.is_contiguous() && gate_up.value.cols() % 2 == 0 && gate_up.value.dtype() == context.compute);
+  Tensor y = gated_of(context.runtime, kind, gate_up.value);
+  if (!context.tape) return {std::move(y)};
+  Var result =
+      context.tape->record(std::make_unique<GatedNode>(gate_up.value, kind), std::span(&gate_up, 1), std::move(y));
+  if (context.selective) result.recipe = std::make_shared<GatedAgain>(gate_up.value, kind);
+  return result;
+}
 
 }  // namespace
 
@@ -137,13 +154,8 @@ Var gelu(ForwardContext& context, const Var& u, GeluKind kind) {
   return result;
 }
 
-Var swiglu(ForwardContext& context, const Var& gate_up) {
-  DF_ASSERT(gate_up.value.is_contiguous() && gate_up.value.cols() % 2 == 0 && gate_up.value.dtype() == context.compute);
-  Tensor y = swiglu_of(context.runtime, gate_up.value);
-  if (!context.tape) return {std::move(y)};
-  Var result = context.tape->record(std::make_unique<SwigluNode>(gate_up.value), std::span(&gate_up, 1), std::move(y));
-  if (context.selective) result.recipe = std::make_shared<SwigluAgain>(gate_up.value);
-  return result;
-}
+Var swiglu(ForwardContext& context, const Var& gate_up) { return gated(context, gate_up, GateKind::kSilu); }
+
+Var geglu(ForwardContext& context, const Var& gate_up) { return gated(context, gate_up, GateKind::kGeluTanh); }
 
 }  // namespace deepflow

@@ -11,5 +11,7 @@ Var gelu(ForwardContext& context, const Var& u, GeluKind kind);
 
 // Shazeer 2020: silu(gate) * up. gate_up [M, 2F]: gate in the first F columns, up in the others; y [M, F].
 Var swiglu(ForwardContext& context, const Var& gate_up);
+// The same with GELU in its tanh form for silu.
+Var geglu(ForwardContext& context, const Var& gate_up);
 
 }  // namespace deepflow

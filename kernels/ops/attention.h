@@ -8,6 +8,7 @@ struct AttentionShape {
   int64_t heads = 1, kv_heads = 1, head_dim = 64;  // head_dim: even
   float scale = 0.125f;                            // usually 1 / sqrt(head_dim)
   int64_t window = 0;  // sliding window: a row sees itself and window - 1 rows before it; 0: no limit
+  float softcap = 0;   // c > 0: scores are c * tanh(scale * q . k / c) (Gemma 2); 0: scale * q . k
 };
 
 // Causal self-attention, blocked with an online softmax (Dao et al. 2022): never a T x T matrix in memory; blocks

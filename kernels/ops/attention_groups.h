@@ -67,6 +67,7 @@ cpu::AttentionGroup<T> attention_group(const AttentionShape& shape, const RowInf
   a.head_dim = shape.head_dim;
   a.window = shape.window;
   a.scale = shape.scale;
+  a.softcap = shape.softcap;
   return a;
 }
 

@@ -64,12 +64,15 @@ void add_into(Runtime& runtime, Tensor& into, const Tensor& x) {
                });
 }
 
+Tensor owned_copy(Runtime& runtime, Tensor x) {
+  if (x.is_sole_owner()) return x;
+  Tensor own = Tensor::empty(runtime.memory(), x.shape(), x.dtype());
+  copy(runtime, x, own);
+  return own;
+}
+
 void accumulate_gradient(Runtime& runtime, Tensor& into, const Tensor& x) {
-  if (!into.is_sole_owner()) {
-    Tensor own = Tensor::empty(runtime.memory(), into.shape(), into.dtype());
-    copy(runtime, into, own);
-    into = own;
-  }
+  into = owned_copy(runtime, std::move(into));
   add_into(runtime, into, x);
 }
 

@@ -9,6 +9,8 @@ namespace deepflow {
 // Plain passes over memory without a tape. Tensors are matrices with any ld unless said otherwise.
 void copy(Runtime& runtime, const Tensor& from, Tensor& to);     // same shape; casts between f32, bf16 and f16
 void add_into(Runtime& runtime, Tensor& into, const Tensor& x);  // into += x; into is f32 or has the dtype of x
+// x itself where nobody else holds it, otherwise a copy: what may be overwritten.
+Tensor owned_copy(Runtime& runtime, Tensor x);
 // into += x for a value on a tape that has several readers (BackwardContext::accumulate): in a tensor of its own when
 // somebody else holds `into` as well.
 void accumulate_gradient(Runtime& runtime, Tensor& into, const Tensor& x);

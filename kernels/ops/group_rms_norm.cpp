@@ -71,12 +71,7 @@ class GroupNormNode final : public Node {
 
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
     Runtime& runtime = context.runtime;
-    Tensor gradient = std::move(out[0].value);
-    if (!gradient.is_sole_owner()) {
-      Tensor own = Tensor::empty(runtime.memory(), gradient.shape(), gradient.dtype());
-      copy(runtime, gradient, own);
-      gradient = std::move(own);
-    }
+    Tensor gradient = owned_copy(runtime, std::move(out[0].value));
     Tensor parts = Tensor::empty(runtime.memory(), {runtime.pool().size(), gain_.cols}, DType::kF32);
     const Tensor gain = context.store.acquire(gain_, Form::kMaster, context.stream);
     with_compute_type(gradient.dtype(),

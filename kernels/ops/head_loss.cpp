@@ -17,7 +17,7 @@ HeadColumns all_columns(const Pack& head) { return {0, head.rows}; }
 // Statistics of logits [rows, physical], the rows from `first` on of the whole: nll and log_sum_exp of every row with a
 // label. With `overwrite` a row's logits become its gradient while they are in the cache.
 void cross_entropy(Runtime& runtime, const Tensor& logits, const HeadLabels& labels, int64_t first, const Pack& head,
-                   bool overwrite, float* nll, float* log_sums) {
+                   bool overwrite, float softcap, float* nll, float* log_sums) {
   auto* log_sum_exp = DF_KERNEL(runtime.isa(), log_sum_exp);
   auto* gradient = DF_KERNEL(runtime.isa(), cross_entropy_gradient);
   runtime.pool().parallel_for(logits.rows(), 1, [&](int64_t begin, int64_t end) {
@@ -34,7 +34,7 @@ void cross_entropy(Runtime& runtime, const Tensor& logits, const HeadLabels& lab
       if (overwrite && weight == 0)
         std::fill_n(static_cast<char*>(row.raw()), row.num_bytes(), char{0});
       else if (overwrite)
-        gradient(row.raw(), row.dtype(), head.rows, row.cols(), log_sums[r], label, weight);
+        gradient(row.raw(), row.dtype(), head.rows, row.cols(), log_sums[r], label, weight, softcap);
     }
   });
 }
@@ -67,15 +67,15 @@ class HeadLossNode final : public Node {
 // made in forward would be rounded before the loss scale lifts it out of what f16 loses.
 class RecomputingHeadLossNode final : public Node {
  public:
-  RecomputingHeadLossNode(const Var& x, Pack& head, HeadLabels labels, Tensor log_sums)
-      : x_(x.value), head_(head), labels_(std::move(labels)), log_sums_(std::move(log_sums)) {}
+  RecomputingHeadLossNode(const Var& x, Pack& head, HeadLabels labels, Tensor log_sums, float softcap)
+      : x_(x.value), head_(head), labels_(std::move(labels)), log_sums_(std::move(log_sums)), softcap_(softcap) {}
 
   const char* name() const override { return "head_loss"; }
 
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
     std::vector<Grad> grads(1);
-    grads[0].value =
-        recomputed_head_gradients(context, head_, x_, labels_, all_columns(head_), loss_seed(out[0]), log_sums_);
+    grads[0].value = recomputed_head_gradients(context, head_, x_, labels_, all_columns(head_), loss_seed(out[0]),
+                                               log_sums_, softcap_);
     return grads;
   }
 
@@ -84,12 +84,13 @@ class RecomputingHeadLossNode final : public Node {
   Pack& head_;
   HeadLabels labels_;
   Tensor log_sums_;
+  float softcap_;
 };
 
 }  // namespace
 
-LossResult head_loss(ForwardContext& context, const Var& x, Pack& head, const Tensor& label_ids,
-                     const Tensor& weights) {
+LossResult head_loss(ForwardContext& context, const Var& x, Pack& head, const Tensor& label_ids, const Tensor& weights,
+                     float softcap) {
   const int64_t rows = x.value.rows();
   const DType dtype = context.compute;
   DF_ASSERT(x.value.cols() == head.cols && x.value.dtype() == dtype, "{}: x {}", head.name,
@@ -104,8 +105,8 @@ LossResult head_loss(ForwardContext& context, const Var& x, Pack& head, const Te
   for (int64_t r = 0; r < rows; r += chunk) {
     const int64_t end = std::min(rows, r + chunk);
     Tensor logits = keep_gradient ? buffer.row_range(r, end) : buffer.row_range(0, end - r);
-    matmul_forward(context.runtime, x.value.row_range(r, end), packed, head.physical_rows, nullptr, logits);
-    cross_entropy(context.runtime, logits, labels, r, head, keep_gradient, nll.data<float>() + r,
+    head_products(context.runtime, head, packed, x.value.row_range(r, end), softcap, logits);
+    cross_entropy(context.runtime, logits, labels, r, head, keep_gradient, softcap, nll.data<float>() + r,
                   log_sums.data<float>() + r);
   }
   context.store.release(head);
@@ -115,15 +116,15 @@ LossResult head_loss(ForwardContext& context, const Var& x, Pack& head, const Te
   if (keep_gradient)
     node = std::make_unique<HeadLossNode>(x, head, buffer);
   else
-    node = std::make_unique<RecomputingHeadLossNode>(x, head, labels, log_sums);
+    node = std::make_unique<RecomputingHeadLossNode>(x, head, labels, log_sums, softcap);
   const Var inputs[] = {x};
   return {context.tape->record(std::move(node), inputs, loss), nll};
 }
 
-Tensor head_logits(ForwardContext& context, const Tensor& x, Pack& head) {
+Tensor head_logits(ForwardContext& context, const Tensor& x, Pack& head, float softcap) {
   Tensor logits = context.empty({x.rows(), head.physical_rows}, DType::kF32);
   const Tensor packed = context.store.acquire(head, Form::kForward, context.stream);
-  matmul_forward(context.runtime, x, packed, head.physical_rows, nullptr, logits);
+  head_products(context.runtime, head, packed, x, softcap, logits);
   context.store.release(head);
   return logits.column_range(0, head.rows);
 }

@@ -9,6 +9,16 @@
 
 namespace deepflow {
 
+void head_products(Runtime& runtime, const Pack& head, const Tensor& packed, const Tensor& x, float softcap,
+                   Tensor& logits) {
+  matmul_forward(runtime, x, packed, head.physical_rows, nullptr, logits);
+  if (softcap == 0) return;
+  auto* soften = DF_KERNEL(runtime.isa(), soften);
+  runtime.pool().parallel_for(logits.rows(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) soften(logits.row_range(r, r + 1).raw(), logits.dtype(), head.rows, softcap);
+  });
+}
+
 void check_labels(const HeadLabels& l, int64_t rows, int64_t vocabulary) {
   DF_ASSERT(l.labels.num_elements() == rows && l.weights.num_elements() == rows, "{} rows", rows);
   for (int64_t r = 0; r < rows; ++r)
@@ -23,7 +33,7 @@ float logit_at(const Tensor& logits, int64_t row, int64_t column) {
 }
 
 void cross_entropy_gradient(Runtime& runtime, Tensor& logits, const HeadLabels& labels, int64_t first,
-                            const HeadColumns& columns, float seed, const float* log_sums) {
+                            const HeadColumns& columns, float seed, const float* log_sums, float softcap) {
   auto* gradient = DF_KERNEL(runtime.isa(), cross_entropy_gradient);
   runtime.pool().parallel_for(logits.rows(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
@@ -33,7 +43,7 @@ void cross_entropy_gradient(Runtime& runtime, Tensor& logits, const HeadLabels& 
         std::fill_n(static_cast<char*>(row.raw()), row.num_bytes(), char{0});
       else
         gradient(row.raw(), row.dtype(), columns.count, row.cols(), log_sums[r], labels.column(first + r, columns),
-                 weight * seed);
+                 weight * seed, softcap);
     }
   });
 }
@@ -57,7 +67,7 @@ Tensor head_input_gradient(BackwardContext& context, Pack& head, const Tensor& d
 }
 
 Tensor recomputed_head_gradients(BackwardContext& context, Pack& head, const Tensor& x, const HeadLabels& labels,
-                                 const HeadColumns& columns, float seed, const Tensor& log_sums) {
+                                 const HeadColumns& columns, float seed, const Tensor& log_sums, float softcap) {
   Runtime& runtime = context.runtime;
   const int64_t rows = x.rows(), chunk = std::min(rows, head_chunk_rows(x.dtype()));
   Tensor dx = Tensor::empty(runtime.memory(), {rows, x.cols()}, x.dtype());
@@ -70,8 +80,8 @@ Tensor recomputed_head_gradients(BackwardContext& context, Pack& head, const Ten
     const int64_t end = std::min(rows, r + chunk);
     const Tensor x_rows = x.row_range(r, end);
     Tensor logits = buffer.row_range(0, end - r), dx_rows = dx.row_range(r, end);
-    matmul_forward(runtime, x_rows, forward, head.physical_rows, nullptr, logits);
-    cross_entropy_gradient(runtime, logits, labels, r, columns, seed, log_sums.data<float>() + r);
+    head_products(runtime, head, forward, x_rows, softcap, logits);
+    cross_entropy_gradient(runtime, logits, labels, r, columns, seed, log_sums.data<float>() + r, softcap);
     matmul_input_grad(runtime, logits, input_grad, head.cols, dx_rows);
     matmul_weight_grad(runtime, logits, x_rows, dw);
     dw.accumulate = true;

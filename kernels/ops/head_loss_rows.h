@@ -28,14 +28,20 @@ struct HeadLabels {
   }
 };
 
+// Logits [rows, physical] = x W^T of the rows of x, `packed` being the head's Form::kForward; with softcap c > 0 they
+// become c * tanh(logit / c).
+void head_products(Runtime& runtime, const Pack& head, const Tensor& packed, const Tensor& x, float softcap,
+                   Tensor& logits);
+
 // Throws DataError for a label outside -1 .. vocabulary - 1.
 void check_labels(const HeadLabels& labels, int64_t rows, int64_t vocabulary);
 float logit_at(const Tensor& logits, int64_t row, int64_t column);
 
 // Overwrites logits [rows, physical], the rows from `first` on of the whole, with the gradient seed * weight *
-// (softmax - onehot(label)); zero in the padding and in rows that do not count. log_sums belongs to the row `first`.
+// (softmax - onehot(label)), back through the soft cap; zero in the padding and in rows that do not count. log_sums
+// belongs to the row `first`.
 void cross_entropy_gradient(Runtime& runtime, Tensor& logits, const HeadLabels& labels, int64_t first,
-                            const HeadColumns& columns, float seed, const float* log_sums);
+                            const HeadColumns& columns, float seed, const float* log_sums, float softcap);
 
 // f32 [1]: the sum over rows of weight * nll.
 Tensor total_loss(ForwardContext& context, const HeadLabels& labels, const Tensor& nll);
@@ -45,6 +51,6 @@ inline float loss_seed(const Grad& grad) { return grad.value.data<float>()[0]; }
 Tensor head_input_gradient(BackwardContext& context, Pack& head, const Tensor& dlogits);
 // dx, and the weight gradient on the way, from logits that are computed again chunk by chunk.
 Tensor recomputed_head_gradients(BackwardContext& context, Pack& head, const Tensor& x, const HeadLabels& labels,
-                                 const HeadColumns& columns, float seed, const Tensor& log_sums);
+                                 const HeadColumns& columns, float seed, const Tensor& log_sums, float softcap);
 
 }  // namespace deepflow

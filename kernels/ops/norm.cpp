@@ -42,14 +42,16 @@ void backward_rows(Runtime& runtime, NormKind kind, const cpu::NormBackward<T>& 
 
 class NormNode final : public Node {
  public:
-  NormNode(NormKind kind, Tensor residual, Tensor statistics, DType compute, bool has_delta, Pack& gain, Pack* bias)
+  NormNode(NormKind kind, Tensor residual, Tensor statistics, DType compute, bool has_delta, Pack& gain, Pack* bias,
+           float gain_offset)
       : kind_(kind),
         residual_(std::move(residual)),
         statistics_(std::move(statistics)),
         compute_(compute),
         has_delta_(has_delta),
         gain_(gain),
-        bias_(bias) {}
+        bias_(bias),
+        gain_offset_(gain_offset) {}
 
   const char* name() const override { return kind_ == NormKind::kLayer ? "layer_norm" : "rms_norm"; }
 
@@ -91,7 +93,8 @@ class NormNode final : public Node {
                                     cols,
                                     dx.data<float>(),
                                     has_delta_ ? ddelta.data<T>() : nullptr,
-                                    nullptr};
+                                    nullptr,
+                                    gain_offset_};
     backward_rows(runtime, kind_, rows, residual_.rows(), partial);
     context.store.release(gain_);
     parameter_grads_ = Tensor::empty(runtime.memory(), {vectors * cols}, DType::kF32);
@@ -110,6 +113,7 @@ class NormNode final : public Node {
   bool has_delta_;
   Pack& gain_;
   Pack* bias_;
+  float gain_offset_;
   Tensor parameter_grads_;  // between the two halves of backward: dgain, then dbias
 };
 
@@ -117,7 +121,7 @@ class NormNode final : public Node {
 struct Affine {
   NormKind kind;
   Tensor gain, bias;
-  float eps;
+  float eps, gain_offset;
 };
 
 // delta may be undefined: r is x.
@@ -132,7 +136,8 @@ void run_forward_as(Runtime& runtime, const Affine& affine, const Tensor& x, con
                                  x.cols(),
                                  r.data<float>(),
                                  y.data<T>(),
-                                 statistics.data<float>()};
+                                 statistics.data<float>(),
+                                 affine.gain_offset};
   forward_rows(runtime, affine.kind, rows, x.rows());
 }
 
@@ -171,7 +176,7 @@ class NormAgain final : public Rematerial {
 };
 
 NormResult norm(ForwardContext& context, NormKind kind, const Var& x, const std::optional<Var>& delta, Pack& gain,
-                Pack* bias, float eps) {
+                Pack* bias, float eps, float gain_offset) {
   const int64_t rows = x.value.rows(), cols = x.value.cols();
   DF_ASSERT(gain.cols == cols && (!bias || bias->cols == cols), "{} columns, gain {}", cols, gain.cols);
   DF_ASSERT(x.value.is_contiguous());
@@ -183,7 +188,7 @@ NormResult norm(ForwardContext& context, NormKind kind, const Var& x, const std:
   Tensor statistics = context.empty({rows, statistics_per_row(kind)}, DType::kF32);
 
   const Affine affine{kind, context.store.acquire(gain, Form::kMaster, context.stream),
-                      bias ? context.store.acquire(*bias, Form::kMaster, context.stream) : Tensor(), eps};
+                      bias ? context.store.acquire(*bias, Form::kMaster, context.stream) : Tensor(), eps, gain_offset};
   run_forward(context.runtime, affine, x.value, delta ? delta->value : Tensor(), r, y, statistics);
   std::shared_ptr<const Rematerial> recipe;
   if (context.tape && context.selective)
@@ -194,8 +199,8 @@ NormResult norm(ForwardContext& context, NormKind kind, const Var& x, const std:
   if (!context.tape) return {{std::move(r)}, {std::move(y)}};
   std::vector<Var> inputs = {x};
   if (delta) inputs.push_back(*delta);
-  auto node =
-      std::make_unique<NormNode>(kind, r, std::move(statistics), context.compute, delta.has_value(), gain, bias);
+  auto node = std::make_unique<NormNode>(kind, r, std::move(statistics), context.compute, delta.has_value(), gain, bias,
+                                         gain_offset);
   std::vector<Var> outputs = context.tape->record(std::move(node), inputs, std::vector<Tensor>{r, y});
   outputs[1].recipe = std::move(recipe);
   return {std::move(outputs[0]), std::move(outputs[1])};
@@ -203,13 +208,14 @@ NormResult norm(ForwardContext& context, NormKind kind, const Var& x, const std:
 
 }  // namespace
 
-NormResult rms_norm(ForwardContext& context, const Var& x, const std::optional<Var>& delta, Pack& gain, float eps) {
-  return norm(context, NormKind::kRms, x, delta, gain, nullptr, eps);
+NormResult rms_norm(ForwardContext& context, const Var& x, const std::optional<Var>& delta, Pack& gain, float eps,
+                    float gain_offset) {
+  return norm(context, NormKind::kRms, x, delta, gain, nullptr, eps, gain_offset);
 }
 
 NormResult layer_norm(ForwardContext& context, const Var& x, const std::optional<Var>& delta, Pack& gain, Pack* bias,
                       float eps) {
-  return norm(context, NormKind::kLayer, x, delta, gain, bias, eps);
+  return norm(context, NormKind::kLayer, x, delta, gain, bias, eps, 0);
 }
 
 }  // namespace deepflow

@@ -14,8 +14,9 @@ struct NormResult {
   Var normed;    // y
 };
 
-// Zhang & Sennrich 2019: y = r / sqrt(mean(r^2) + eps) * gain.
-NormResult rms_norm(ForwardContext& context, const Var& x, const std::optional<Var>& delta, Pack& gain, float eps);
+// Zhang & Sennrich 2019: y = r / sqrt(mean(r^2) + eps) * (gain + gain_offset).
+NormResult rms_norm(ForwardContext& context, const Var& x, const std::optional<Var>& delta, Pack& gain, float eps,
+                    float gain_offset = 0);
 
 // Ba et al. 2016: y = (r - mean) / sqrt(var + eps) * gain + bias. `bias` may be null.
 NormResult layer_norm(ForwardContext& context, const Var& x, const std::optional<Var>& delta, Pack& gain, Pack* bias,

@@ -65,12 +65,7 @@ class RopeNode final : public Node {
   const char* name() const override { return "rope"; }
 
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
-    Tensor gradient = std::move(out[0].value);
-    if (!gradient.is_sole_owner()) {
-      Tensor copied = Tensor::empty(context.runtime.memory(), gradient.shape(), gradient.dtype());
-      copy(context.runtime, gradient, copied);
-      gradient = std::move(copied);
-    }
+    Tensor gradient = owned_copy(context.runtime, std::move(out[0].value));
     rotate(context.runtime, gradient, rotation_, -1);
     rotation_ = {};
     return {Grad{std::move(gradient), nullptr}};

@@ -70,8 +70,9 @@ Gpt2Model::Gpt2Model(const Gpt2Config& c, ParameterRegistry& registry, Recompute
     end_layer(registry);
   }
   norm_ = std::make_unique<Norm>(registry, "norm", Norm::Kind::kLayer, c.width, c.norm_eps);
-  head_ = std::make_unique<VocabularyHead>(registry, c.vocabulary, c.width, c.init_std,
-                                           tied_ ? embedding_.table() : nullptr);
+  head_ = std::make_unique<VocabularyHead>(
+      registry, VocabularyHead::Options{.vocabulary = c.vocabulary, .width = c.width, .stddev = c.init_std},
+      tied_ ? embedding_.table() : nullptr);
 }
 
 Var Gpt2Model::embed(ForwardContext& context, const Tensor& tokens) const {

@@ -80,8 +80,9 @@ MixtralModel::MixtralModel(const MixtralConfig& c, Runtime& runtime, ParameterRe
     end_layer(registry);
   }
   norm_ = std::make_unique<Norm>(registry, "norm", Norm::Kind::kRms, c.width, c.norm_eps);
-  head_ = std::make_unique<VocabularyHead>(registry, c.vocabulary, c.width, c.init_std,
-                                           c.tie_embeddings ? embedding_.table() : nullptr);
+  head_ = std::make_unique<VocabularyHead>(
+      registry, VocabularyHead::Options{.vocabulary = c.vocabulary, .width = c.width, .stddev = c.init_std},
+      c.tie_embeddings ? embedding_.table() : nullptr);
 }
 
 Residual MixtralModel::block(ForwardContext& context, int64_t layer, const Residual& stream) const {

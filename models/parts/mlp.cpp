@@ -17,17 +17,18 @@ void GeluMlp::split_features(const TensorParallel& tp) {
   down_.split_inputs(tp, ffn_);
 }
 
-SwigluMlp::SwigluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& o)
+GatedMlp::GatedMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& o, Activation activation)
     : ffn_(o.ffn),
+      activation_(activation),
       gate_up_(registry, name + ".gate_up", {{name + ".gate", o.ffn}, {name + ".up", o.ffn}},
                {o.width, o.bias, o.stddev}),
       down_(registry, name + ".down", o.width, {o.ffn, o.bias, o.out_stddev}) {}
 
-Var SwigluMlp::operator()(ForwardContext& context, const Var& x) const {
-  return down_(context, swiglu(context, gate_up_(context, x)));
+Var GatedMlp::operator()(ForwardContext& context, const Var& x) const {
+  return down_(context, activation_(context, gate_up_(context, x)));
 }
 
-void SwigluMlp::split_features(const TensorParallel& tp) {
+void GatedMlp::split_features(const TensorParallel& tp) {
   gate_up_.split_outputs(tp, {ffn_, ffn_});
   down_.split_inputs(tp, ffn_);
 }

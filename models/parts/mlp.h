@@ -26,16 +26,28 @@ class GeluMlp {
   Dense up_, down_;
 };
 
-// down(silu(gate(x)) * up(x)): Shazeer 2020. gate and up are one pack.
-class SwigluMlp {
+// down(activation(gate(x)) * up(x)): Shazeer 2020. gate and up are one pack.
+class GatedMlp {
  public:
-  SwigluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& options);
+  using Activation = Var (*)(ForwardContext& context, const Var& gate_up);
+  GatedMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& options, Activation activation);
   Var operator()(ForwardContext& context, const Var& x) const;
   void split_features(const TensorParallel& tp);
 
  private:
   int64_t ffn_;
+  Activation activation_;
   Dense gate_up_, down_;
+};
+
+struct SwigluMlp : GatedMlp {
+  SwigluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& options)
+      : GatedMlp(registry, name, options, swiglu) {}
+};
+
+struct GegluMlp : GatedMlp {
+  GegluMlp(ParameterRegistry& registry, const std::string& name, const MlpOptions& options)
+      : GatedMlp(registry, name, options, geglu) {}
 };
 
 }  // namespace deepflow

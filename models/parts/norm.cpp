@@ -12,22 +12,39 @@ ParameterSpec vector_spec(const std::string& name, int64_t width, Role role, flo
   return spec;
 }
 
+float gain_offset(Norm::Kind kind) { return kind == Norm::Kind::kRmsPlusOne ? 1.0f : 0.0f; }
+
+Pack* add_gain(ParameterRegistry& registry, const std::string& name, Norm::Kind kind, int64_t width) {
+  return registry.add(vector_spec(name + ".weight", width, Role::kNorm, 1 - gain_offset(kind)));
+}
+
 }  // namespace
 
-Norm::Norm(ParameterRegistry& registry, const std::string& name, Kind kind, int64_t width, float eps) : eps_(eps) {
-  gain_ = registry.add(vector_spec(name + ".weight", width, Role::kNorm, 1));
+Norm::Norm(ParameterRegistry& registry, const std::string& name, Kind kind, int64_t width, float eps)
+    : gain_(add_gain(registry, name, kind, width)), eps_(eps), gain_offset_(gain_offset(kind)) {
   if (kind == Kind::kLayer) bias_ = registry.add(vector_spec(name + ".bias", width, Role::kBias, 0));
 }
 
 NormResult Norm::operator()(ForwardContext& context, const Residual& stream) const {
   if (bias_) return layer_norm(context, stream.x, stream.delta, *gain_, bias_, eps_);
-  return rms_norm(context, stream.x, stream.delta, *gain_, eps_);
+  return rms_norm(context, stream.x, stream.delta, *gain_, eps_, gain_offset_);
 }
 
 void Norm::follow_rows(const TensorParallel& tp) {
   if (!tp.sequence) return;
   for (Pack* pack : {gain_, bias_})
     if (pack) pack->members.front()->spec.partial = {"tp"};
+}
+
+OutputNorm::OutputNorm(ParameterRegistry& registry, const std::string& name, Norm::Kind kind, int64_t width, float eps)
+    : gain_(add_gain(registry, name, kind, width)), eps_(eps), gain_offset_(gain_offset(kind)) {}
+
+Var OutputNorm::operator()(ForwardContext& context, const Var& output) const {
+  return group_rms_norm(context, output, *gain_, {{1}, gain_->cols}, eps_, gain_offset_);
+}
+
+void OutputNorm::follow_rows(const TensorParallel& tp) {
+  if (tp.sequence) gain_->members.front()->spec.partial = {"tp"};
 }
 
 QueryKeyNorm::QueryKeyNorm(ParameterRegistry& registry, const std::string& name, int64_t head_dim, float eps)

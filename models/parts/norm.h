@@ -20,7 +20,11 @@ struct Residual {
 // A norm's parameters and its application to the residual stream.
 class Norm {
  public:
-  enum class Kind : uint8_t { kRms, kLayer };  // kLayer has a bias
+  enum class Kind : uint8_t {
+    kRms,
+    kRmsPlusOne,  // the parameter is the gain - 1 (Gemma)
+    kLayer,       // has a bias
+  };
 
   Norm(ParameterRegistry& registry, const std::string& name, Kind kind, int64_t width, float eps);
 
@@ -33,7 +37,19 @@ class Norm {
  private:
   Pack* gain_;
   Pack* bias_ = nullptr;
-  float eps_;
+  float eps_, gain_offset_;
+};
+
+// RMS norm of a layer's output before that joins the residual stream (Gemma 2), kind kRms or kRmsPlusOne.
+class OutputNorm {
+ public:
+  OutputNorm(ParameterRegistry& registry, const std::string& name, Norm::Kind kind, int64_t width, float eps);
+  Var operator()(ForwardContext& context, const Var& output) const;
+  void follow_rows(const TensorParallel& tp);  // as Norm
+
+ private:
+  Pack* gain_;
+  float eps_, gain_offset_;
 };
 
 // RMS norm of every query and key over its head's columns, before rotary positions (Qwen3): all query heads share

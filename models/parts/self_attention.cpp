@@ -16,7 +16,9 @@ AttentionShape attention_shape(const Options& o) {
   shape.heads = o.heads;
   shape.kv_heads = o.kv_heads;
   shape.head_dim = o.head_dim;
-  shape.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(o.head_dim)));
+  shape.scale = o.scale > 0 ? o.scale : static_cast<float>(1 / std::sqrt(static_cast<double>(o.head_dim)));
+  shape.softcap = o.softcap;
+  shape.window = o.window;
   return shape;
 }
 

@@ -20,6 +20,9 @@ class SelfAttention {
     int64_t heads = 1, kv_heads = 1, head_dim = 64;
     bool qkv_bias = false, out_bias = false;
     std::optional<float> qk_norm_eps;  // queries and keys are normed (QueryKeyNorm)
+    float scale = 0;                   // of scores; 0: 1 / sqrt(head_dim)
+    float softcap = 0;                 // of scores; 0: none (AttentionShape)
+    int64_t window = 0;                // sliding window; 0: none (AttentionShape)
     float stddev = 0.02f, out_stddev = 0.02f;
     int layer = 0;  // which part of the key-value cache is this layer's
   };

@@ -1,6 +1,7 @@
 #include "models/parts/vocabulary.h"
 
 #include "kernels/ops/embedding.h"
+#include "kernels/ops/scaled.h"
 #include "parallel/ops/vocabulary_embedding.h"
 #include "parallel/ops/vocabulary_head_loss.h"
 
@@ -25,14 +26,16 @@ void deal_rows(Pack& pack) {
 }  // namespace
 
 TokenEmbedding::TokenEmbedding(ParameterRegistry& registry, const Options& o)
-    : table_(registry.add(table_spec("embedding.weight", o.vocabulary, o.width, Role::kEmbedding, o.stddev))) {
+    : table_(registry.add(table_spec("embedding.weight", o.vocabulary, o.width, Role::kEmbedding, o.stddev))),
+      scale_(o.scale) {
   if (o.positions > 0)
     positions_ = registry.add(table_spec("positions.weight", o.positions, o.width, Role::kEmbedding, o.stddev));
 }
 
 Var TokenEmbedding::operator()(ForwardContext& context, const Tensor& tokens) const {
-  if (is_split(tp_)) return vocabulary_embedding(context, tokens, *table_, positions_, *tp_);
-  return embedding(context, tokens, *table_, positions_);
+  const Var x = is_split(tp_) ? vocabulary_embedding(context, tokens, *table_, positions_, *tp_)
+                              : embedding(context, tokens, *table_, positions_);
+  return scale_ == 1 ? x : scaled(context, x, scale_);
 }
 
 void TokenEmbedding::split_vocabulary(const TensorParallel& tp) {
@@ -41,24 +44,23 @@ void TokenEmbedding::split_vocabulary(const TensorParallel& tp) {
   if (positions_ && tp.sequence) positions_->members.front()->spec.partial = {"tp"};
 }
 
-VocabularyHead::VocabularyHead(ParameterRegistry& registry, int64_t vocabulary, int64_t width, float stddev,
-                               Pack* tied_to)
-    : weight_(tied_to) {
+VocabularyHead::VocabularyHead(ParameterRegistry& registry, const Options& o, Pack* tied_to)
+    : weight_(tied_to), softcap_(o.softcap) {
   if (tied_to)
     registry.use_again(tied_to);
   else
-    weight_ = registry.add(table_spec("head.weight", vocabulary, width, Role::kHead, stddev));
+    weight_ = registry.add(table_spec("head.weight", o.vocabulary, o.width, Role::kHead, o.stddev));
 }
 
 LossResult VocabularyHead::loss(ForwardContext& context, const Var& x, const Tensor& labels,
                                 const Tensor& weights) const {
-  if (is_split(tp_)) return vocabulary_head_loss(context, x, *weight_, labels, weights, *tp_);
-  return head_loss(context, x, *weight_, labels, weights);
+  if (is_split(tp_)) return vocabulary_head_loss(context, x, *weight_, labels, weights, *tp_, softcap_);
+  return head_loss(context, x, *weight_, labels, weights, softcap_);
 }
 
 Tensor VocabularyHead::logits(ForwardContext& context, const Tensor& x) const {
-  if (is_split(tp_)) return vocabulary_head_logits(context, x, *weight_, *tp_);
-  return head_logits(context, x, *weight_);
+  if (is_split(tp_)) return vocabulary_head_logits(context, x, *weight_, *tp_, softcap_);
+  return head_logits(context, x, *weight_, softcap_);
 }
 
 void VocabularyHead::split_vocabulary(const TensorParallel& tp) {

@@ -16,6 +16,7 @@ class TokenEmbedding {
     int64_t vocabulary = 0, width = 0;
     int64_t positions = 0;  // learned ones; 0: none
     float stddev = 0.02f;
+    float scale = 1;  // multiplies the rows that are read
   };
   // Declares embedding.weight [vocabulary, width] and positions.weight [positions, width].
   TokenEmbedding(ParameterRegistry& registry, const Options& options);
@@ -29,13 +30,19 @@ class TokenEmbedding {
  private:
   Pack* table_;
   Pack* positions_ = nullptr;
+  float scale_;
   const TensorParallel* tp_ = nullptr;
 };
 
 // Logits and loss. Its own matrix head.weight [vocabulary, width], or the embedding's again (Press & Wolf 2017).
 class VocabularyHead {
  public:
-  VocabularyHead(ParameterRegistry& registry, int64_t vocabulary, int64_t width, float stddev, Pack* tied_to);
+  struct Options {
+    int64_t vocabulary = 0, width = 0;
+    float stddev = 0.02f;
+    float softcap = 0;  // c > 0: logits are c * tanh(x W^T / c)
+  };
+  VocabularyHead(ParameterRegistry& registry, const Options& options, Pack* tied_to);
   LossResult loss(ForwardContext& context, const Var& x, const Tensor& labels, const Tensor& weights) const;
   Tensor logits(ForwardContext& context, const Tensor& x) const;  // f32 [M, vocabulary], no tape
 
@@ -43,6 +50,7 @@ class VocabularyHead {
 
  private:
   Pack* weight_;
+  float softcap_;
   const TensorParallel* tp_ = nullptr;
 };
 

@@ -46,6 +46,7 @@ class PairGroups {
     a.head_dim = local_.shape.head_dim;
     a.window = local_.shape.window;
     a.scale = local_.shape.scale;
+    a.softcap = local_.shape.softcap;
     return a;
   }
   cpu::AttentionState state(int64_t i, const RingSums& sums) const {

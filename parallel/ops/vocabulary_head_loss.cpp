@@ -53,18 +53,19 @@ class KeepingNode final : public Node {
 class RecomputingNode final : public Node {
  public:
   RecomputingNode(Tensor x, Pack& head, HeadLabels labels, HeadColumns columns, Tensor log_sums,
-                  const TensorParallel& tp)
+                  const TensorParallel& tp, float softcap)
       : x_(std::move(x)),
         log_sums_(std::move(log_sums)),
         labels_(std::move(labels)),
         columns_(columns),
         head_(head),
-        tp_(tp) {}
+        tp_(tp),
+        softcap_(softcap) {}
   const char* name() const override { return "vocabulary_head_loss"; }
 
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
     const Tensor summand =
-        recomputed_head_gradients(context, head_, x_, labels_, columns_, loss_seed(out[0]), log_sums_);
+        recomputed_head_gradients(context, head_, x_, labels_, columns_, loss_seed(out[0]), log_sums_, softcap_);
     std::vector<Grad> grads;
     grads.push_back(summed_gradient(context, tp_, summand, head_));
     return grads;
@@ -76,6 +77,7 @@ class RecomputingNode final : public Node {
   HeadColumns columns_;
   Pack& head_;
   TensorParallel tp_;
+  float softcap_;
 };
 
 // All rows of x, which under sequence parallelism arrive chunk by chunk, in the same order on all ranks.
@@ -138,7 +140,7 @@ struct RowPart {
 class HeadForward {
  public:
   HeadForward(ForwardContext& context, const HeadLabels& labels, const Deal& vocabulary, const TensorParallel& tp,
-              bool keep_gradient, const Pack& head)
+              bool keep_gradient, const Pack& head, float softcap)
       : nll(context.empty({labels.labels.num_elements()}, DType::kF32)),
         log_sums(context.empty(nll.shape(), DType::kF32)),
         context_(context),
@@ -147,6 +149,7 @@ class HeadForward {
         columns_{vocabulary.first(tp.rank()), vocabulary.count(tp.rank())},
         tp_(tp),
         keep_gradient_(keep_gradient),
+        softcap_(softcap),
         name_(head.name + ", parts of the softmax") {}
 
   // Logits of the rows from `first` on. Where the gradient is kept, they become it, at the latest in `finish`.
@@ -165,7 +168,7 @@ class HeadForward {
     for (int64_t r = 0; r < pending_.logits.rows(); ++r) combine(r);
     if (keep_gradient_)
       cross_entropy_gradient(context_.runtime, pending_.logits, labels_, pending_.first, columns_, 1,
-                             log_sums.data<float>() + pending_.first);
+                             log_sums.data<float>() + pending_.first, softcap_);
     pending_ = {};
   }
 
@@ -214,6 +217,7 @@ class HeadForward {
   HeadColumns columns_;
   const TensorParallel& tp_;
   bool keep_gradient_;
+  float softcap_;
   std::string name_;
   Chunk pending_;
 };
@@ -221,8 +225,8 @@ class HeadForward {
 }  // namespace
 
 LossResult vocabulary_head_loss(ForwardContext& context, const Var& x, Pack& head, const Tensor& label_ids,
-                                const Tensor& weights, const TensorParallel& tp) {
-  if (!is_split(&tp)) return head_loss(context, x, head, label_ids, weights);
+                                const Tensor& weights, const TensorParallel& tp, float softcap) {
+  if (!is_split(&tp)) return head_loss(context, x, head, label_ids, weights, softcap);
   const DType dtype = context.compute;
   DF_ASSERT(x.value.cols() == head.cols && x.value.dtype() == dtype, "{}: x {}", head.name,
             x.value.shape().to_string());
@@ -234,13 +238,13 @@ LossResult vocabulary_head_loss(ForwardContext& context, const Var& x, Pack& hea
   const int64_t chunk = std::min(rows, head_chunk_rows(dtype));
   const Tensor buffer = context.empty({keep_gradient ? rows : chunk, head.physical_rows}, dtype);
   HeadInput input(context, x.value, chunk, tp, head.name + ", rows of x");
-  HeadForward forward(context, labels, vocabulary, tp, keep_gradient, head);
+  HeadForward forward(context, labels, vocabulary, tp, keep_gradient, head, softcap);
   const Tensor packed = context.store.acquire(head, Form::kForward, context.stream);
   for (int64_t r = 0; r < rows; r += chunk) {
     const int64_t end = std::min(rows, r + chunk);
     input.arrive(end);
     Tensor logits = keep_gradient ? buffer.row_range(r, end) : buffer.row_range(0, end - r);
-    matmul_forward(context.runtime, input.all().row_range(r, end), packed, head.physical_rows, nullptr, logits);
+    head_products(context.runtime, head, packed, input.all().row_range(r, end), softcap, logits);
     forward.take(logits, r);
   }
   forward.finish();
@@ -251,18 +255,19 @@ LossResult vocabulary_head_loss(ForwardContext& context, const Var& x, Pack& hea
   if (keep_gradient)
     node = std::make_unique<KeepingNode>(input.all(), x.node != kNoNode, head, buffer, tp);
   else
-    node = std::make_unique<RecomputingNode>(input.all(), head, labels,
-                                             HeadColumns{vocabulary.first(tp.rank()), head.rows}, forward.log_sums, tp);
+    node = std::make_unique<RecomputingNode>(
+        input.all(), head, labels, HeadColumns{vocabulary.first(tp.rank()), head.rows}, forward.log_sums, tp, softcap);
   const Var inputs[] = {x};
   return {context.tape->record(std::move(node), inputs, loss), forward.nll};
 }
 
-Tensor vocabulary_head_logits(ForwardContext& context, const Tensor& x, Pack& head, const TensorParallel& tp) {
-  if (!is_split(&tp)) return head_logits(context, x, head);
+Tensor vocabulary_head_logits(ForwardContext& context, const Tensor& x, Pack& head, const TensorParallel& tp,
+                              float softcap) {
+  if (!is_split(&tp)) return head_logits(context, x, head, softcap);
   const Deal vocabulary = vocabulary_deal(head, tp);
   HeadInput input(context, x, head_chunk_rows(x.dtype()), tp, head.name + ", rows of x");
   input.arrive(input.all().rows());
-  const Tensor own = contiguous_rows(context.runtime, head_logits(context, input.all(), head));
+  const Tensor own = contiguous_rows(context.runtime, head_logits(context, input.all(), head, softcap));
   const int64_t rows = own.rows();
   const Tensor parts = context.empty({rows * vocabulary.total}, DType::kF32);
   tp.comm->all_gather(own, parts, vocabulary.elements(rows), head.name + ", logits")->wait(context.stream);

@@ -20,10 +20,11 @@ namespace deepflow {
 //     forward:  8 M (n - 1), and with sequence M / n D e (n - 1) for x
 //     backward: with sequence M D e (n - 1) / n, without twice that
 LossResult vocabulary_head_loss(ForwardContext& context, const Var& x, Pack& head, const Tensor& labels,
-                                const Tensor& weights, const TensorParallel& tp);
+                                const Tensor& weights, const TensorParallel& tp, float softcap = 0);
 
 // Logits f32 [M, V] on every rank, no tape; x as above, with sequence the dealt rows. A rank sends M V / n * 4 (n - 1)
 // bytes, and with sequence x as above.
-Tensor vocabulary_head_logits(ForwardContext& context, const Tensor& x, Pack& head, const TensorParallel& tp);
+Tensor vocabulary_head_logits(ForwardContext& context, const Tensor& x, Pack& head, const TensorParallel& tp,
+                              float softcap = 0);
 
 }  // namespace deepflow

@@ -18,7 +18,8 @@ namespace {
 
 constexpr int64_t kHeads = 12, kHeadDim = 64;
 
-nlohmann::json measure(const RuntimeOptions& options, int64_t batch, int64_t sequence, int64_t documents, int repeats) {
+nlohmann::json measure(const RuntimeOptions& options, int64_t batch, int64_t sequence, int64_t documents, int repeats,
+                       float softcap) {
   Runtime runtime(options);
   runtime.pool().adopt_caller();
   const std::unique_ptr<Stream> stream = make_cpu_stream();
@@ -29,6 +30,7 @@ nlohmann::json measure(const RuntimeOptions& options, int64_t batch, int64_t seq
   AttentionShape shape;
   shape.heads = shape.kv_heads = kHeads;
   shape.head_dim = kHeadDim;
+  shape.softcap = softcap;
   RowInfo info;
   info.batch = batch;
   info.sequence = sequence;
@@ -65,12 +67,14 @@ nlohmann::json measure(const RuntimeOptions& options, int64_t batch, int64_t seq
 int main(int argc, char** argv) {
   CLI::App app{"times attention"};
   deepflow::RuntimeOptions options;
+  float softcap = 0;
   app.add_option("--threads", options.threads);
+  app.add_option("--softcap", softcap, "of the scores; 0: none");
   CLI11_PARSE(app, argc, argv);
   int64_t batch, sequence, documents;
   int repeats;
   while (std::cin >> batch >> sequence >> documents >> repeats) {
-    std::printf("%s\n", deepflow::measure(options, batch, sequence, documents, repeats).dump().c_str());
+    std::printf("%s\n", deepflow::measure(options, batch, sequence, documents, repeats, softcap).dump().c_str());
     std::fflush(stdout);
   }
   return 0;

@@ -21,17 +21,22 @@ struct Case {
   std::string name;
   ParallelOptions parallel;
   Recompute recompute = Recompute::kNone;
+  std::string family = "llama";
 };
 
 const char* name_of_policy(Recompute policy) {
   return policy == Recompute::kNone ? "none" : policy == Recompute::kSelective ? "selective" : "full";
 }
 
+// They keep more than a Llama does.
+const char* const kOtherFamilies[] = {"qwen3", "gemma2"};
+
 // Every policy, under a layout that set makes.
 template <class F>
-void add_policies(std::vector<Case>& cases, const std::string& name, F&& set) {
+void add_policies(std::vector<Case>& cases, const std::string& name, F&& set, const std::string& family = "llama") {
   for (const Recompute policy : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
-    Case c{name + ", recompute " + name_of_policy(policy), {}, policy};
+    Case c{
+        (family == "llama" ? "" : family + ", ") + name + ", recompute " + name_of_policy(policy), {}, policy, family};
     set(c.parallel);
     cases.push_back(std::move(c));
   }
@@ -45,9 +50,18 @@ std::vector<Case> cases_for(int ranks) {
   };
   if (ranks == 1) {
     add_policies(cases, "one rank", [](ParallelOptions&) {});
+    for (const char* family : kOtherFamilies)
+      add_policies(
+          cases, "one rank", [](ParallelOptions&) {}, family);
     return cases;
   }
   const std::string n = std::to_string(ranks);
+  for (const char* family : kOtherFamilies) {
+    add_policies(
+        cases, "tp " + n + ", sp", [&](ParallelOptions& p) { p.tp = ranks; }, family);
+    add_policies(
+        cases, "pp " + n + ", 1f1b", [&](ParallelOptions& p) { p.pp = ranks; }, family);
+  }
   for (const int zero : {0, 1, 2, 3})
     add("dp " + n + ", zero " + std::to_string(zero), [&](ParallelOptions& p) { p.zero = zero; });
   for (const bool overlap : {false, true})
@@ -69,6 +83,7 @@ std::vector<Case> cases_for(int ranks) {
 
 TinyOptions options_for(const Case& c, const std::string& precision, int ranks) {
   TinyOptions o;
+  o.family = c.family;
   o.layers = 4, o.width = 256, o.heads = 8, o.kv_heads = 4, o.ffn = 704;
   o.sequence = 256;
   o.text = some_text(400);

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-# bench: loss, logits, gradients, folders and loss curves against PyTorch and transformers with the same weights and data
+# bench: loss, logits, gradients, generation, folders and loss curves against PyTorch and transformers with the same weights and data
 import logging
 import pathlib
 import sys
+import subprocess
 import tempfile
 import warnings
 
@@ -93,11 +94,38 @@ def round_trip(build, folder, store, case):
         assert torch.equal(model(ids).logits, case.model.float()(ids).logits), f"{case.name}: configuration"
 
 
+def greedy(build, folder, case):
+    """The ids of greedy generation: ours with a key-value cache, ours again without one (the likeliest ids of one pass
+    over all of it), and transformers' with and without. Only for models that speak bytes."""
+    if case.model.config.vocab_size != 257:
+        return 0
+    prompt, new = b"Ocean, n.", 40
+    model = case.model.float().eval()
+    ids = torch.tensor([list(prompt)])
+    with torch.no_grad():
+        expected = [model.generate(ids, max_new_tokens=new, do_sample=False, use_cache=cache)[0].tolist()
+                    for cache in (True, False)]
+    assert expected[0] == expected[1], case.name
+    expected = expected[0][:expected[0].index(256)] if 256 in expected[0] else expected[0]
+    command = [f"{build}/deepflow", "generate", folder / "run", "--prompt", prompt.decode(), "--max-tokens", new,
+               "--temperature", 0, "--precision", "f32"]
+    said = subprocess.run([str(c) for c in command], check=True, capture_output=True).stdout[:-1]
+    assert list(said) == expected, f"{case.name}: {list(said)} for {expected}"
+    tokens = folder / "greedy.txt"
+    tokens.write_text(" ".join(map(str, expected)) + "\n")
+    out = folder / "greedy.safetensors"
+    tools.run([f"{build}/deepflow", "probe", "--init", folder, "--tokens", tokens, "--out", out, "--precision", "f32"])
+    likeliest = load_file(out)["logits"][0].argmax(-1).tolist()
+    assert likeliest[len(prompt) - 1:-1] == expected[len(prompt):], f"{case.name}: without a cache"
+    return len(expected) - len(prompt)
+
+
 def main():
     args = tools.arguments(("--steps", dict(type=int, default=200)))
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)
     rows, figures = [], {"max_rel_loss": 0.0, "max_rel_logits": 0.0, "max_rel_grad": 0.0}
+    generated = 0
     with tempfile.TemporaryDirectory() as name:
         root = pathlib.Path(name)
         store = parity_curve.make_store(args.build, root)
@@ -107,11 +135,14 @@ def main():
             ids = torch.randint(0, case.model.config.vocab_size, (case.batch, case.sequence))
             result = compare(args.build, folder, case, ids)
             round_trip(args.build, folder, store, case)
+            generated += greedy(args.build, folder, case)
             for key in ("loss", "logits", "grad"):
                 figures[f"max_rel_{key}"] = max(figures[f"max_rel_{key}"], result[key])
             rows.append([case.name, result["loss"], result["logits"], result["grad"], result["worst"], result["bf16"]])
         tools.print_table(["model", "loss", "logits", "gradient", "the worst", "bf16 logits"], rows)
         print(f"{len(rows)} folders went through DeepFlow and back: equal tensors, no warning\n")
+        print(f"{generated} ids generated alike, with and without a key-value cache, by both\n")
+        figures["greedy_ids"] = generated
         figures |= parity_curve.compare(args.build, root, store, args.steps)
     tools.finish(figures)
 

@@ -7,6 +7,8 @@ import pathlib
 import torch
 from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig,
                           MixtralForCausalLM)
+from transformers import (Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
+                          Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 LLAMA3 = dict(rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=16)
@@ -41,7 +43,8 @@ def randomise(model, dtype, scale):
     with torch.no_grad():
         for name, p in model.named_parameters():
             gain = "norm" in name or (".ln_" in name and name.endswith("weight"))
-            p.copy_((torch.randn_like(p) * (0.1 if gain else scale) + (1.0 if gain else 0.0)).to(dtype))
+            center = 1.0 if gain and model.config.model_type != "gemma2" else 0.0
+            p.copy_((torch.randn_like(p) * (0.1 if gain else scale) + center).to(dtype))
     return model
 
 
@@ -65,6 +68,16 @@ def mixtral(layers=2, width=32, heads=4, kv_heads=2, ffn=24, experts=5, choices=
                       num_key_value_heads=kv_heads, intermediate_size=ffn, num_local_experts=experts,
                       num_experts_per_tok=choices, max_position_embeddings=positions, vocab_size=vocabulary,
                       bos_token_id=None, eos_token_id=None, **more))
+DECODERS = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+            "gemma2": (Gemma2Config, Gemma2ForCausalLM)}
+
+
+def decoder(family, layers=2, width=32, heads=4, kv_heads=2, ffn=56, positions=64, vocabulary=257, **more):
+    config, model = DECODERS[family]
+    return model(
+        config(num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, num_key_value_heads=kv_heads,
+               intermediate_size=ffn, max_position_embeddings=positions, vocab_size=vocabulary, bos_token_id=None,
+               eos_token_id=None, pad_token_id=None, **more))
 
 
 def cases():
@@ -84,6 +97,19 @@ def cases():
         Case("mixtral_one_of_nine", mixtral(experts=9, choices=1, head_dim=12, tie_word_embeddings=True), sequence=33),
         Case("mixtral_v4_shards", mixtral(kv_heads=4), shard_size="20KB", dialect=4),
         Case("mixtral_moderate", mixtral(4, 256, 8, 4, 256, 8, 2, 256, 5000), batch=2, sequence=256),
+        Case("qwen2", decoder("qwen2"), dialect=4),
+        Case("qwen2_windows_tied", decoder("qwen2", 3, use_sliding_window=True, sliding_window=6, max_window_layers=1,
+                                           tie_word_embeddings=True), sequence=33),
+        Case("qwen3", decoder("qwen3", head_dim=12), dialect=4),
+        Case("qwen3_biases_windows", decoder("qwen3", 3, kv_heads=1, head_dim=16, attention_bias=True, sliding_window=9,
+                                             use_sliding_window=True, max_window_layers=2), sequence=33),
+        Case("qwen3_moderate", decoder("qwen3", 6, 384, 6, 2, 1024, 256, 5000, head_dim=128), batch=2, sequence=256),
+        Case("gemma2", decoder("gemma2", head_dim=12, query_pre_attn_scalar=9, sliding_window=6,
+                               attn_logit_softcapping=2.0, final_logit_softcapping=3.0), sequence=33),
+        Case("gemma2_without_caps", decoder("gemma2", 3, kv_heads=4, head_dim=8, attn_logit_softcapping=None,
+                                            final_logit_softcapping=None), dtype=torch.bfloat16, shard_size="20KB"),
+        Case("gemma2_moderate", decoder("gemma2", 6, 384, 6, 2, 1024, 256, 5000, head_dim=64, query_pre_attn_scalar=64,
+                                        sliding_window=100), batch=2, sequence=256),
         Case("llama_moderate", llama(6, 384, 6, 2, 1024, 256, 5000, tie_word_embeddings=True), batch=2, sequence=256),
     ]
     for case in made:

@@ -51,9 +51,10 @@ int32_t likeliest_next(TinyRun& run, std::vector<int32_t> tokens) {
 }
 
 TEST(Generator, ContinuesAsTheFullForwardPassWould) {
-  for (const char* family : {"llama", "gpt2"}) {
+  for (const char* family : {"llama", "gpt2", "qwen2", "qwen3", "gemma2"}) {
     TinyOptions options;
     options.family = family;
+    options.window = 7;
     TinyRun run(options);
     run.train(40);
     const std::vector<int32_t> text = texts(run, 1, sampling(0, 30))[0];

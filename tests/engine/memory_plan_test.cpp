@@ -4,6 +4,8 @@
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
 #include "models/mixtral/config.h"
+#include "models/options.h"
+#include "models/parts/decoder_config.h"
 #include "tests/models/model_fixture.h"
 
 #include <gmock/gmock.h>
@@ -43,6 +45,10 @@ TEST(ActivationMemory, KeepsWhatTheFormulasSay) {
   EXPECT_EQ(kept_bytes(llama, Recompute::kSelective),
             4096 * (8 * 2048 + 8 + 4 * 32 + 2 * (2 * 2048 + 2 * 512 + 2 * 8192)));
   EXPECT_EQ(kept_bytes(llama, Recompute::kFull), 4096 * (4 + 2) * 2048);
+  PassShape gemma = llama;  // queries and keys, and outputs of attention and MLP, in front of their norms
+  gemma.model.qk_norm = gemma.model.post_norms = true;
+  for (const Recompute policy : {Recompute::kNone, Recompute::kSelective})
+    EXPECT_EQ(kept_bytes(gemma, policy), kept_bytes(llama, policy) + 4096 * 2 * (2048 + 512 + 2 * 2048));
   PassShape gpt2;
   gpt2.model.width = 768, gpt2.model.heads = 12, gpt2.model.head_dim = 64, gpt2.model.kv_heads = 12;
   gpt2.model.ffn = 3072, gpt2.model.row_statistics = 2;
@@ -228,13 +234,17 @@ double ratio_of_estimate(const ModelConfig& config, Recompute policy, DType dtyp
 TEST(ActivationMemory, IsWhatTheAllocatorMeasures) {
   constexpr int64_t kVocabulary = 1000;
   for (const int64_t width : {64, 192, 320})
-    for (const bool is_llama : {true, false}) {
+    for (const char* family : {"llama", "gpt2", "qwen3", "gemma2"}) {
       const int64_t length = width == 64 ? 64 : 128;
-      LlamaConfig llama;
-      llama.layers = 4, llama.width = width, llama.heads = width / 32, llama.kv_heads = llama.heads / 2;
-      Gpt2Config gpt2;
-      gpt2.layers = 4, gpt2.width = width, gpt2.heads = width / 32, gpt2.dropout = 0.1f;
-      ModelConfig& config = is_llama ? static_cast<ModelConfig&>(llama) : gpt2;
+      ModelOptions options;
+      options.family = family;
+      ModelConfig& config = options.config();
+      if (auto* c = dynamic_cast<DecoderConfig*>(&config)) {
+        c->layers = 4, c->width = width, c->heads = width / 32, c->kv_heads = c->heads / 2;
+      } else {
+        auto& gpt2 = dynamic_cast<Gpt2Config&>(config);
+        gpt2.layers = 4, gpt2.width = width, gpt2.heads = width / 32, gpt2.dropout = 0.1f;
+      }
       config.fill_in(kVocabulary, length);
       for (const DType dtype : {DType::kF32, DType::kBF16})
         for (const Recompute policy : kPolicies)

@@ -78,7 +78,7 @@ void draw_experts(Dice& dice, TinyOptions& o) {
 
 void draw_model(Dice& dice, TinyOptions& o) {
   ParallelOptions& p = o.parallel;
-  o.family = dice.one_of<std::string>({"llama", "gpt2", "mixtral"});
+  o.family = dice.one_of<std::string>({"llama", "gpt2", "qwen2", "qwen3", "gemma2", "mixtral", "mixtral"});
   o.heads = dice.one_that<int64_t>({4, 6, 8, 12}, [&](int64_t n) { return n % p.tp == 0; });
   const int64_t heads_of_rank = o.heads / p.tp;
   p.cp_method = dice.coin() && heads_of_rank % p.cp == 0 ? ContextMethod::kUlysses : ContextMethod::kRing;
@@ -89,8 +89,10 @@ void draw_model(Dice& dice, TinyOptions& o) {
       return o.heads % n == 0 && deals_or_repeats(n, p.tp) &&
              (p.cp_method == ContextMethod::kRing || deals_or_repeats(of_rank, p.cp));
     });
-    o.attention_bias = o.family == "llama" && dice.coin();
-    o.mlp_bias = o.family == "llama" && dice.coin();
+    o.attention_bias = dice.coin() && (o.family == "llama" || o.family == "qwen3");
+    o.mlp_bias = dice.coin() && o.family == "llama";
+    o.head_dim = dice.one_of<int64_t>({8, 12});
+    if (o.family != "llama" && o.family != "mixtral") o.window = dice.one_of<int64_t>({0, 3, 17});
   } else {
     o.dropout = dice.coin() ? 0.1f : 0.0f;
   }
@@ -161,6 +163,8 @@ std::string text_of(const TinyOptions& o) {
   const auto add = [&](bool condition, const std::string& more) {
     if (condition) text += " " + more;
   };
+  add(o.head_dim > 0, fmt::format("head_dim {}", o.head_dim));
+  add(o.window > 0, fmt::format("window {}", o.window));
   add(o.attention_bias, "attention_bias");
   add(o.mlp_bias, "mlp_bias");
   add(o.tied, "tied");

@@ -44,6 +44,8 @@ TEST(RandomLayout, DrawsEveryStrategyAndTheirCorners) {
       if (condition) seen.insert(what);
     };
     see(p.pp > 1, p.schedule);
+    see(p.tp > 1 && p.cp > 1, o.family);
+    see(p.cp > 1 && o.window > 0, p.cp_method == ContextMethod::kRing ? "window in a ring" : "window by heads");
     see(p.vp == 3, "three chunks a stage");
     see(true, fmt::format("zero {}", p.zero));
     see(true, fmt::format("recompute {}", static_cast<int>(o.recompute)));
@@ -70,7 +72,15 @@ TEST(RandomLayout, DrawsEveryStrategyAndTheirCorners) {
   });
   for (const std::string& name : schedule_names()) EXPECT_TRUE(seen.count(name)) << name;
   for (const std::string& name : optimizer_names()) EXPECT_TRUE(seen.count(name + " over parts")) << name;
-  for (const char* what : {"three chunks a stage",
+  for (const char* what : {"llama",
+                           "gpt2",
+                           "qwen2",
+                           "qwen3",
+                           "gemma2",
+                           "mixtral",
+                           "window in a ring",
+                           "window by heads",
+                           "three chunks a stage",
                            "zero 0",
                            "zero 1",
                            "zero 2",

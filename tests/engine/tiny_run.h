@@ -3,9 +3,12 @@
 #include "core/random.h"
 #include "engine/session.h"
 #include "engine/trainer.h"
+#include "models/gemma2/config.h"
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
 #include "models/mixtral/config.h"
+#include "models/qwen2/config.h"
+#include "models/qwen3/config.h"
 #include "parallel/self_communicator.h"
 
 #include <gtest/gtest.h>
@@ -70,8 +73,10 @@ inline std::shared_ptr<const TokenStore> lonely_tokens() {
 struct TinyOptions {
   std::string family = "llama";
   int64_t layers = 2, width = 32, heads = 4, kv_heads = 2, ffn = 64;
+  int64_t head_dim = 0;  // all but gpt2; 0: width / heads
+  int64_t window = 0;    // of some layers of qwen2, qwen3 and gemma2; 0: none
   bool tied = false;
-  bool attention_bias = false, mlp_bias = false;  // llama only
+  bool attention_bias = false, mlp_bias = false;  // llama; attention_bias: qwen3 as well
   Documents documents = Documents::kSeparate;
   float dropout = 0;                        // gpt2 only
   int64_t experts = 6, expert_choices = 2;  // mixtral only, as is the next
@@ -96,24 +101,34 @@ struct TinyOptions {
   }
 };
 
+inline void set_decoder(DecoderConfig& c, const TinyOptions& o) {
+  c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.kv_heads = o.kv_heads, c.head_dim = o.head_dim;
+  c.ffn = o.ffn, c.tie_embeddings = o.tied, c.init_std = o.init_std;
+  if (auto* llama = dynamic_cast<LlamaConfig*>(&c)) {
+    llama->attention_bias = o.attention_bias, llama->mlp_bias = o.mlp_bias;
+  } else if (auto* qwen2 = dynamic_cast<Qwen2Config*>(&c)) {
+    qwen2->window = {o.window, 1};
+  } else if (auto* qwen3 = dynamic_cast<Qwen3Config*>(&c)) {
+    qwen3->window = {o.window, 1}, qwen3->attention_bias = o.attention_bias;
+  } else if (auto* gemma2 = dynamic_cast<Gemma2Config*>(&c)) {
+    gemma2->sliding_window = o.window;
+    gemma2->attention_softcap = 2, gemma2->logit_softcap = 3;  // low, so that they matter
+  }
+}
+
 inline ModelOptions tiny_model(const TinyOptions& o) {
   ModelOptions model;
   model.family = o.family;
   model.recompute = o.recompute;
-  if (o.family == "llama") {
-    auto& c = dynamic_cast<LlamaConfig&>(model.config());
-    c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.kv_heads = o.kv_heads, c.ffn = o.ffn;
-    c.tie_embeddings = o.tied, c.attention_bias = o.attention_bias, c.mlp_bias = o.mlp_bias;
-    c.init_std = o.init_std;
-  } else if (o.family == "mixtral") {
-    auto& c = dynamic_cast<MixtralConfig&>(model.config());
-    c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.kv_heads = o.kv_heads, c.ffn = o.ffn;
-    c.tie_embeddings = o.tied, c.init_std = o.init_std;
-    c.experts = o.experts, c.expert_choices = o.expert_choices, c.balance = o.balance;
+  if (auto* gpt2 = dynamic_cast<Gpt2Config*>(&model.config())) {
+    gpt2->layers = o.layers, gpt2->width = o.width, gpt2->heads = o.heads, gpt2->ffn = o.ffn;
+    gpt2->dropout = o.dropout, gpt2->tie_embeddings = o.tied, gpt2->init_std = o.init_std;
+  } else if (auto* c = dynamic_cast<MixtralConfig*>(&model.config())) {
+    c->layers = o.layers, c->width = o.width, c->heads = o.heads, c->kv_heads = o.kv_heads, c->ffn = o.ffn;
+    c->head_dim = o.head_dim, c->tie_embeddings = o.tied, c->init_std = o.init_std;
+    c->experts = o.experts, c->expert_choices = o.expert_choices, c->balance = o.balance;
   } else {
-    auto& c = dynamic_cast<Gpt2Config&>(model.config());
-    c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.ffn = o.ffn, c.dropout = o.dropout;
-    c.tie_embeddings = o.tied, c.init_std = o.init_std;
+    set_decoder(dynamic_cast<DecoderConfig&>(model.config()), o);
   }
   model.fill_in(kVocabulary, 4 * o.sequence, nullptr);
   return model;

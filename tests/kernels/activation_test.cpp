@@ -16,15 +16,18 @@ using testing::OpBench;
 using testing::relative_error;
 using testing::values_of;
 
-enum class Kind { kGeluExact, kGeluTanh, kSwiglu };
-constexpr Kind kKinds[] = {Kind::kGeluExact, Kind::kGeluTanh, Kind::kSwiglu};
+enum class Kind { kGeluExact, kGeluTanh, kSwiglu, kGeglu };
+constexpr Kind kKinds[] = {Kind::kGeluExact, Kind::kGeluTanh, Kind::kSwiglu, Kind::kGeglu};
+
+bool is_gated(Kind kind) { return kind == Kind::kSwiglu || kind == Kind::kGeglu; }
 
 Var apply(ForwardContext& context, Kind kind, const Var& u) {
   if (kind == Kind::kSwiglu) return swiglu(context, u);
+  if (kind == Kind::kGeglu) return geglu(context, u);
   return gelu(context, u, kind == Kind::kGeluExact ? GeluKind::kExact : GeluKind::kTanh);
 }
 
-int64_t outputs_of(Kind kind, int64_t inputs) { return kind == Kind::kSwiglu ? inputs / 2 : inputs; }
+int64_t outputs_of(Kind kind, int64_t inputs) { return is_gated(kind) ? inputs / 2 : inputs; }
 
 double gelu_of(Kind kind, double x) {
   if (kind == Kind::kGeluExact) return 0.5 * x * std::erfc(-x / std::numbers::sqrt2);
@@ -46,7 +49,7 @@ Reference reference(Kind kind, const Tensor& u, const Tensor& dy) {
   const auto x = values_of(u), d = values_of(dy);
   Reference ref;
   ref.dx.resize(x.size());
-  if (kind != Kind::kSwiglu) {
+  if (!is_gated(kind)) {
     for (size_t i = 0; i < x.size(); ++i) {
       ref.y.push_back(gelu_of(kind, x[i]));
       ref.dx[i] = d[i] * gelu_slope(kind, x[i]);
@@ -57,9 +60,11 @@ Reference reference(Kind kind, const Tensor& u, const Tensor& dy) {
   for (size_t i = 0; i < d.size(); ++i) {
     const size_t at = i / n * 2 * n + i % n;
     const double g = x[at], up = x[at + n], s = 1 / (1 + std::exp(-g));
-    ref.y.push_back(g * s * up);
-    ref.dx[at] = d[i] * up * (s + g * s * (1 - s));
-    ref.dx[at + n] = d[i] * g * s;
+    const bool silu = kind == Kind::kSwiglu;
+    const double value = silu ? g * s : gelu_of(kind, g), slope = silu ? s + g * s * (1 - s) : gelu_slope(kind, g);
+    ref.y.push_back(value * up);
+    ref.dx[at] = d[i] * up * slope;
+    ref.dx[at + n] = d[i] * value;
   }
   return ref;
 }

@@ -19,6 +19,7 @@ struct Case {
   int64_t batch, sequence, heads, kv_heads, head_dim;
   int64_t window = 0;
   bool documents = false;
+  float softcap = 0;
 };
 
 // document_start that cuts every sequence at uneven places.
@@ -41,6 +42,7 @@ struct AttentionBench : OpBench {
     attention_shape.head_dim = c.head_dim;
     attention_shape.scale = 1 / std::sqrt(static_cast<float>(c.head_dim));
     attention_shape.window = c.window;
+    attention_shape.softcap = c.softcap;
     if (c.documents) document_start = cut_documents(*this, c.batch, c.sequence);
     const int64_t rows = c.batch * c.sequence;
     qkv = normal("qkv", {rows, (c.heads + 2 * c.kv_heads) * c.head_dim}, dtype);
@@ -94,12 +96,15 @@ Reference reference(const AttentionBench& b) {
           return static_cast<size_t>(base + row) * cols + static_cast<size_t>(slot) * n;
         };
         const size_t q = at(r, head), o = static_cast<size_t>(base + r) * o_cols + static_cast<size_t>(head) * n;
-        std::vector<double> w;
+        std::vector<double> w, slopes;
         double sum = 0;
         for (int64_t k = first; k <= r; ++k) {
           double s = 0;
           for (size_t j = 0; j < n; ++j) s += x[q + j] * x[at(k, c.heads + kv_head) + j];
-          w.push_back(std::exp(s * static_cast<double>(b.attention_shape.scale)));
+          s *= static_cast<double>(b.attention_shape.scale);
+          const double cap = static_cast<double>(c.softcap), squashed = c.softcap > 0 ? std::tanh(s / cap) : 0;
+          w.push_back(std::exp(c.softcap > 0 ? cap * squashed : s));
+          slopes.push_back((1 - squashed * squashed) * static_cast<double>(b.attention_shape.scale));
           sum += w.back();
         }
         double delta = 0;
@@ -115,7 +120,7 @@ Reference reference(const AttentionBench& b) {
           delta += w[k] * dw[k];
         }
         for (size_t k = 0; k < w.size(); ++k) {
-          const double ds = w[k] * (dw[k] - delta) * static_cast<double>(b.attention_shape.scale);
+          const double ds = w[k] * (dw[k] - delta) * slopes[k];
           const size_t key = at(first + static_cast<int64_t>(k), c.heads + kv_head);
           for (size_t j = 0; j < n; ++j) {
             ref.dqkv[q + j] += ds * x[key + j];
@@ -127,8 +132,8 @@ Reference reference(const AttentionBench& b) {
 }
 
 void expect_matches_reference(const Case& c, DType dtype, const RuntimeOptions& options = {}) {
-  SCOPED_TRACE(fmt::format("{} B {} T {} heads {}/{} head_dim {} window {} documents {}", name_of(dtype), c.batch,
-                           c.sequence, c.heads, c.kv_heads, c.head_dim, c.window, c.documents));
+  SCOPED_TRACE(fmt::format("{} B {} T {} heads {}/{} head_dim {} window {} documents {} softcap {}", name_of(dtype),
+                           c.batch, c.sequence, c.heads, c.kv_heads, c.head_dim, c.window, c.documents, c.softcap));
   AttentionBench bench(c, dtype, options);
   const Reference ref = reference(bench);
   EXPECT_LT(relative_error(values_of(bench.run()), ref.o), testing::rounding_tolerance(dtype, 6e-7, 6e-3));
@@ -136,19 +141,21 @@ void expect_matches_reference(const Case& c, DType dtype, const RuntimeOptions& 
 }
 
 const Case kCases[] = {
-    {1, 1, 1, 1, 64},              // one row
-    {2, 7, 2, 2, 8},               // shorter than a block
-    {1, 64, 2, 1, 64},             // exactly one block
-    {1, 65, 1, 1, 64},             // one row more
-    {2, 150, 4, 2, 64},            // grouped keys
-    {1, 130, 6, 1, 20},            // one key head, odd head size
-    {1, 100, 2, 2, 36},            // no multiple of 8
-    {1, 90, 2, 1, 128},            //
-    {1, 70, 1, 1, 256},            // largest head
-    {1, 200, 2, 1, 80, 50},        // window shorter than a block
-    {1, 300, 2, 2, 16, 100},       // window across blocks
-    {2, 180, 2, 1, 64, 0, true},   // documents
-    {1, 260, 4, 2, 24, 90, true},  // documents and window
+    {1, 1, 1, 1, 64},                     // one row
+    {2, 7, 2, 2, 8},                      // shorter than a block
+    {1, 64, 2, 1, 64},                    // exactly one block
+    {1, 65, 1, 1, 64},                    // one row more
+    {2, 150, 4, 2, 64},                   // grouped keys
+    {1, 130, 6, 1, 20},                   // one key head, odd head size
+    {1, 100, 2, 2, 36},                   // no multiple of 8
+    {1, 90, 2, 1, 128},                   //
+    {1, 70, 1, 1, 256},                   // largest head
+    {1, 200, 2, 1, 80, 50},               // window shorter than a block
+    {1, 300, 2, 2, 16, 100},              // window across blocks
+    {2, 180, 2, 1, 64, 0, true},          // documents
+    {1, 260, 4, 2, 24, 90, true},         // documents and window
+    {2, 150, 4, 2, 64, 0, false, 1.5f},   // soft cap where scores often reach it
+    {1, 140, 2, 1, 36, 40, true, 50.0f},  // and where they seldom do
 };
 
 TEST(Attention, MatchesTheDefinitionForEveryDtypeShapeAndInstructionSet) {
@@ -174,16 +181,18 @@ TEST(Attention, ResultDoesNotDependOnTheCutIntoParts) {
 TEST(Attention, GradientsMatchDifferenceQuotients) {
   RuntimeOptions options;
   options.threads = 1;
-  AttentionBench bench({1, 9, 4, 2, 8, 5, true}, DType::kF32, options);
-  const auto weights = values_of(bench.d_o);
-  const Tensor gradient = bench.gradient();
-  const auto loss = [&] {
-    const auto o = values_of(bench.run());
-    double sum = 0;
-    for (size_t i = 0; i < o.size(); ++i) sum += o[i] * weights[i];
-    return sum;
-  };
-  expect_gradient(bench.qkv, gradient, loss, 1e-2, 2e-3, 100);
+  for (const float softcap : {0.0f, 1.5f}) {
+    AttentionBench bench({1, 9, 4, 2, 8, 5, true, softcap}, DType::kF32, options);
+    const auto weights = values_of(bench.d_o);
+    const Tensor gradient = bench.gradient();
+    const auto loss = [&] {
+      const auto o = values_of(bench.run());
+      double sum = 0;
+      for (size_t i = 0; i < o.size(); ++i) sum += o[i] * weights[i];
+      return sum;
+    };
+    expect_gradient(bench.qkv, gradient, loss, 1e-2, 2e-3, 100);
+  }
 }
 
 TEST(Attention, TwoRunsGiveTheSameBits) {
@@ -273,7 +282,8 @@ std::vector<double> run_cached(AttentionBench& bench, const std::vector<int64_t>
 TEST(AttentionCached, EqualsFullAttentionHoweverTheTokensArrive) {
   for (const CpuIsa isa : testing::runnable_isas())
     for (const DType dtype : testing::kComputeDtypes)
-      for (const Case& c : {Case{2, 90, 4, 2, 64}, Case{1, 90, 6, 1, 24, 20}, Case{3, 90, 2, 2, 8, 0, true}}) {
+      for (const Case& c : {Case{2, 90, 4, 2, 64}, Case{1, 90, 6, 1, 24, 20}, Case{3, 90, 2, 2, 8, 0, true},
+                            Case{2, 90, 4, 2, 24, 31, false, 2.0f}}) {
         RuntimeOptions options;
         options.cpu_isa = isa;
         AttentionBench bench(c, dtype, options);

@@ -21,6 +21,7 @@ struct Problem {
     }
   }
   int64_t rows;
+  float softcap = 0;
   Pack* head;
   Tensor x, labels, weights;
 };
@@ -35,7 +36,7 @@ Result run(OpBench& bench, const Problem& p, float seed = 1, bool split_backward
   ForwardContext forward = bench.forward(&tape);
   BackwardContext backward = bench.backward();
   const Var x = tape.leaf(bench.cast(p.x, bench.compute));
-  const LossResult result = head_loss(forward, x, *p.head, p.labels, p.weights);
+  const LossResult result = head_loss(forward, x, *p.head, p.labels, p.weights, p.softcap);
   Tensor s = bench.empty({1}, DType::kF32);
   s.data<float>()[0] = seed;
   tape.root(result.loss, {s, nullptr}, backward);
@@ -63,6 +64,12 @@ Result reference(OpBench& bench, const Problem& p, DType dtype) {
     std::vector<double> logits(kVocabulary, 0);
     for (size_t v = 0; v < kVocabulary; ++v)
       for (size_t k = 0; k < kWidth; ++k) logits[v] += x[r * kWidth + k] * w[v * kWidth + k];
+    std::vector<double> slopes(kVocabulary, 1);
+    for (size_t v = 0; v < kVocabulary && p.softcap > 0; ++v) {
+      const double cap = static_cast<double>(p.softcap), squashed = std::tanh(logits[v] / cap);
+      logits[v] = cap * squashed;
+      slopes[v] = 1 - squashed * squashed;
+    }
     double sum = 0;
     for (const double l : logits) sum += std::exp(l);
     const double label = labels[r];
@@ -70,7 +77,7 @@ Result reference(OpBench& bench, const Problem& p, DType dtype) {
     if (label < 0) continue;
     result.loss += weights[r] * result.nll.back();
     for (size_t v = 0; v < kVocabulary; ++v) {
-      const double g = weights[r] * (std::exp(logits[v]) / sum - (static_cast<size_t>(label) == v));
+      const double g = weights[r] * slopes[v] * (std::exp(logits[v]) / sum - (static_cast<size_t>(label) == v));
       for (size_t k = 0; k < kWidth; ++k) {
         result.dx[r * kWidth + k] += g * w[v * kWidth + k];
         result.dw[v * kWidth + k] += g * x[r * kWidth + k];
@@ -90,6 +97,38 @@ TEST(HeadLoss, F32MatchesDoubleReferenceOnEveryInstructionSet) {
     EXPECT_LT(relative_error(got.dx, expected.dx), 1e-6);
     EXPECT_LT(relative_error(got.dw, expected.dw), 1e-6);
   }
+}
+
+TEST(HeadLoss, SoftCapMatchesDoubleReferenceForEveryDtypeAndInstructionSet) {
+  for (const IsaAndDtype& c : every_isa_and_dtype()) {
+    SCOPED_TRACE(std::string(name_of(c.isa)) + " " + name_of(c.dtype));
+    OpBench bench(c.dtype, {.cpu_isa = c.isa});
+    Problem p(bench, 600);
+    p.softcap = 3;  // logits have a deviation of 2.4
+    const Result got = run(bench, p), expected = reference(bench, p, c.dtype);
+    EXPECT_NEAR(got.loss, expected.loss, rounding_tolerance(c.dtype, 1e-6, 2e-3) * expected.loss);
+    EXPECT_LT(relative_error(got.nll, expected.nll), rounding_tolerance(c.dtype, 1e-6, 4e-3));
+    EXPECT_LT(relative_error(got.dx, expected.dx), rounding_tolerance(c.dtype, 2e-6, 1e-2));
+    EXPECT_LT(relative_error(got.dw, expected.dw), rounding_tolerance(c.dtype, 2e-6, 1e-2));
+  }
+}
+
+TEST(HeadLoss, SoftCapGradientsMatchDifferenceQuotients) {
+  OpBench bench(DType::kF32, {.threads = 1});
+  Problem p(bench, 9);
+  p.softcap = 2;
+  const Result got = run(bench, p);
+  Tensor dx = bench.empty(p.x.shape(), DType::kF32);
+  std::copy(got.dx.begin(), got.dx.end(), dx.data<float>());
+  const auto loss = [&] {
+    ForwardContext context = bench.forward(nullptr);
+    const auto nll = values_of(head_loss(context, {p.x}, *p.head, p.labels, p.weights, p.softcap).nll);
+    double sum = 0;
+    for (int64_t r = 0; r < p.rows; ++r)
+      sum += nll[static_cast<size_t>(r)] * static_cast<double>(p.weights.data<float>()[r]);
+    return sum;
+  };
+  expect_gradient(p.x, dx, loss, 1e-2, 2e-3);
 }
 
 TEST(HeadLoss, HalfPrecisionMatchesDoubleReferenceOnEveryInstructionSet) {
@@ -266,17 +305,26 @@ TEST(CrossEntropyGradient, APartOfTheColumnsHasItsPartOfTheGradient) {
       fill(bench.runtime, padded, 3);
       Tensor logits = padded.column_range(0, part.count);
       copy(bench.runtime, whole.column_range(part.first, part.first + part.count), logits);
-      cross_entropy_gradient(bench.runtime, padded, labels, 0, part, 2, log_sums.data<float>());
+      cross_entropy_gradient(bench.runtime, padded, labels, 0, part, 2, log_sums.data<float>(), 0);
       parts.push_back(logits);
       EXPECT_EQ(values_of(padded.column_range(part.count, padded.cols())),
                 std::vector<double>(static_cast<size_t>(7 * p.rows), 0.0));
     }
-    cross_entropy_gradient(bench.runtime, whole, labels, 0, {0, kVocabulary}, 2, log_sums.data<float>());
+    cross_entropy_gradient(bench.runtime, whole, labels, 0, {0, kVocabulary}, 2, log_sums.data<float>(), 0);
     for (size_t i = 0; i < parts.size(); ++i)
       EXPECT_LT(relative_error(values_of(parts[i]),
                                values_of(whole.column_range(columns[i].first, columns[i].first + columns[i].count))),
                 1e-6);
   }
+}
+
+TEST(HeadLogits, AreSoftened) {
+  OpBench bench;
+  const Problem p(bench, 5);
+  ForwardContext context = bench.forward(nullptr);
+  const auto plain = values_of(head_logits(context, p.x, *p.head));
+  const auto softened = values_of(head_logits(context, p.x, *p.head, 3));
+  for (size_t i = 0; i < plain.size(); ++i) EXPECT_NEAR(softened[i], 3 * std::tanh(plain[i] / 3), 1e-6);
 }
 
 TEST(HeadLogits, AreTheLogicalColumnsInF32) {

@@ -20,6 +20,7 @@ struct Case {
   bool layer;  // layer norm or RMS norm
   bool delta, bias;
   int64_t rows, cols;
+  float gain_offset = 0;  // RMS norm
 };
 
 // One norm over normal inputs with everything a test wants to vary or read.
@@ -40,7 +41,7 @@ struct NormBench : OpBench {
     ForwardContext context = forward(tape);
     const std::optional<Var> d = shape.delta ? std::optional<Var>(delta_var) : std::nullopt;
     if (shape.layer) return layer_norm(context, x_var, d, gain, shape.bias ? &bias : nullptr, kEps);
-    return rms_norm(context, x_var, d, gain, kEps);
+    return rms_norm(context, x_var, d, gain, kEps, shape.gain_offset);
   }
 
   // dot(seed_r, r) + dot(seed_y, y)
@@ -90,7 +91,9 @@ struct Reference {
 Reference reference(NormBench& b) {
   const size_t rows = static_cast<size_t>(b.shape.rows), n = static_cast<size_t>(b.shape.cols);
   const auto x = values_of(b.x), delta = values_of(b.delta), dr = values_of(b.seed_r), dy = values_of(b.seed_y);
-  const auto gain = values_of(b.store.master(b.gain)), bias = values_of(b.store.master(b.bias));
+  auto gain = values_of(b.store.master(b.gain));
+  for (double& g : gain) g += static_cast<double>(b.shape.gain_offset);
+  const auto bias = values_of(b.store.master(b.bias));
   Reference ref;
   ref.dgain.resize(n);
   ref.dbias.resize(n);
@@ -152,6 +155,15 @@ TEST(Norm, MatchesTheReferenceForEveryDtypeShapeAndInstructionSet) {
       for (const bool layer : {false, true})
         for (const int64_t cols : {8, 20, 64, 133, 768})
           for (const int64_t rows : {1, 7}) expect_matches_reference({layer, true, true, rows, cols}, dtype, options);
+  }
+}
+
+TEST(Norm, AddsAnOffsetToTheGain) {
+  for (const auto& [isa, dtype] : testing::every_isa_and_dtype()) {
+    RuntimeOptions options;
+    options.cpu_isa = isa;
+    expect_matches_reference({false, true, false, 7, 133, 1.0f}, dtype, options);
+    expect_matches_reference({false, false, false, 7, 133, 1.0f}, dtype, options);
   }
 }
 

@@ -1,8 +1,11 @@
 #include "models/hf_config.h"
 
 #include "core/error.h"
+#include "models/gemma2/config.h"
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
+#include "models/qwen2/config.h"
+#include "models/qwen3/config.h"
 #include "models/registry.h"
 
 #include <gmock/gmock.h>
@@ -51,6 +54,39 @@ TEST(HfConfig, HasTheDefaultsOfTransformers) {
   EXPECT_FALSE(small.rope_scaling.has_value());
 }
 
+TEST(HfConfig, ReadsWindowsOfQwen) {
+  const json window = {{"use_sliding_window", true}, {"sliding_window", 16}, {"max_window_layers", 1}};
+  const auto qwen2 = read<Qwen2Config>(llama({{"model_type", "qwen2"}, {"num_key_value_heads", 2}}));
+  EXPECT_EQ(qwen2.window.rows, 0);
+  EXPECT_EQ(qwen2.head_dim, 8);
+  json upper = llama({{"model_type", "qwen3"}, {"num_key_value_heads", 2}});
+  upper.update(window);
+  upper["layer_types"] = {"full_attention", "sliding_attention"};
+  const auto qwen3 = read<Qwen3Config>(upper);
+  EXPECT_EQ(qwen3.head_dim, 128);
+  EXPECT_EQ(qwen3.window.of_layer(0), 0);
+  EXPECT_EQ(qwen3.window.of_layer(1), 16);
+  EXPECT_EQ(qwen3.to_hf()["layer_types"], upper["layer_types"]);
+}
+
+TEST(HfConfig, ReadsCapsAndWindowsOfGemma2) {
+  const auto plain = read<Gemma2Config>({{"model_type", "gemma2"}});
+  EXPECT_EQ(plain.width, 2304);
+  EXPECT_EQ(plain.attention_softcap, 50);
+  EXPECT_EQ(plain.logit_softcap, 30);
+  EXPECT_EQ(plain.window_of(0), 4096);
+  EXPECT_EQ(plain.window_of(1), 0);
+  EXPECT_TRUE(plain.tie_embeddings);
+  const auto none = read<Gemma2Config>({{"model_type", "gemma2"},
+                                        {"attn_logit_softcapping", nullptr},
+                                        {"final_logit_softcapping", nullptr},
+                                        {"sliding_window", nullptr}});
+  EXPECT_EQ(none.attention_softcap, 0);
+  EXPECT_EQ(none.logit_softcap, 0);
+  EXPECT_EQ(none.window_of(0), 0);
+  EXPECT_TRUE(none.to_hf()["final_logit_softcapping"].is_null());
+}
+
 TEST(HfConfig, ReadsBothDialectsOfRotaryPositions) {
   const json scaling = {{"rope_type", "llama3"},
                         {"factor", 4.0},
@@ -84,6 +120,9 @@ TEST(HfConfig, SurvivesARoundTrip) {
        {llama({{"rope_theta", 5e5}, {"rope_scaling", scaling}, {"head_dim", 6}, {"num_key_value_heads", 2}}),
         llama({{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2}}}, {"tie_word_embeddings", true}}),
         llama({{"attention_bias", true}, {"mlp_bias", true}, {"rms_norm_eps", 1e-5}}),
+        llama({{"model_type", "qwen2"}, {"num_key_value_heads", 2}, {"rope_theta", 1e6}}),
+        llama({{"model_type", "qwen3"}, {"num_key_value_heads", 2}, {"attention_bias", true}, {"head_dim", 6}}),
+        llama({{"model_type", "gemma2"}, {"num_key_value_heads", 2}, {"sliding_window", 5}, {"head_dim", 6}}),
         json({{"model_type", "gpt2"}, {"n_layer", 3}, {"activation_function", "gelu"}, {"n_inner", 100}})}) {
     const json written = model_config_from_hf(config, "a")->to_hf();
     EXPECT_EQ(model_config_from_hf(written, "b")->to_hf(), written);
@@ -116,6 +155,15 @@ TEST(HfConfig, RefusesWhatIsNotImplementedOrMakesNoSense) {
       {llama({{"num_hidden_layers", 10001}}), "layers 10001 are more than 10000"},
       {llama({{"num_key_value_heads", 3}}), "kv_heads 3 does not divide 4 heads"},
       {llama({{"tie_word_embeddings", "yes"}}), "tie_word_embeddings needs true or false"},
+      {llama({{"model_type", "qwen2"}, {"num_key_value_heads", 2}, {"layer_types", {"full_attention"}}}),
+       "layer_types names 1 layers of 2"},
+      {llama({{"model_type", "qwen2"}, {"num_key_value_heads", 2}, {"layer_types", 7}}), "layer_types needs a list"},
+      {{{"model_type", "gemma2"}, {"num_hidden_layers", 1}, {"layer_types", {"full_attention"}}},
+       "layer_types has full_attention for layer 0; sliding_attention is implemented there"},
+      {{{"model_type", "gemma2"}, {"attn_logit_softcapping", -1}}, "attn_logit_softcapping needs to be above 0"},
+      {{{"model_type", "gemma2"}, {"query_pre_attn_scalar", 0}}, "query_pre_attn_scalar needs to be at least 1, got 0"},
+      {{{"model_type", "gemma2"}, {"hidden_activation", "silu"}}, "hidden_activation silu is not implemented"},
+      {{{"model_type", "gemma2"}, {"attention_bias", true}}, "attention_bias true is not implemented"},
       {{{"model_type", "gpt2"}, {"n_head", 7}}, "heads 7 does not divide 768 columns"},
       {{{"model_type", "gpt2"}, {"activation_function", "relu"}}, "relu is not implemented"},
       {{{"model_type", "gpt2"}, {"scale_attn_weights", false}}, "scale_attn_weights false is not implemented"},

@@ -2,9 +2,12 @@
 
 #include "core/error.h"
 #include "kernels/ops/attention.h"
+#include "models/gemma2/config.h"
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
 #include "models/mixtral/config.h"
+#include "models/qwen2/config.h"
+#include "models/qwen3/config.h"
 #include "models/registry.h"
 #include "tests/models/model_fixture.h"
 
@@ -44,6 +47,27 @@ MixtralConfig mixtral() {
   return c;
 }
 
+// One small model of every family; windows are shorter than the sequences of the tests.
+std::vector<std::unique_ptr<ModelConfig>> every_family() {
+  std::vector<std::unique_ptr<ModelConfig>> configs;
+  configs.push_back(std::make_unique<Gpt2Config>(gpt2()));
+  configs.push_back(std::make_unique<LlamaConfig>(llama()));
+  const auto add = [&](auto config) {
+    config->layers = 2, config->width = 32, config->heads = 4, config->kv_heads = 2, config->head_dim = 12;
+    config->fill_in(61, 24);
+    configs.push_back(std::move(config));
+  };
+  auto qwen2 = std::make_unique<Qwen2Config>();
+  qwen2->window = {5, 1};
+  add(std::move(qwen2));
+  add(std::make_unique<Qwen3Config>());
+  auto gemma2 = std::make_unique<Gemma2Config>();
+  gemma2->sliding_window = 4, gemma2->attention_softcap = 2, gemma2->logit_softcap = 3;
+  add(std::move(gemma2));
+  configs.push_back(std::make_unique<MixtralConfig>(mixtral()));
+  return configs;
+}
+
 // The parameters of a model without its values.
 struct Declared {
   Runtime runtime{{.threads = 1}};
@@ -80,7 +104,7 @@ TEST(Llama, HasTheParametersOfTheSmallestThirdGenerationModel) {
 }
 
 TEST(Mixtral, HasTheParametersOfThePublicModel) {
-  std::ifstream file(DEEPFLOW_SOURCE "/models/mixtral/mixtral_8x7b.json");
+  std::ifstream file(DEEPFLOW_MODELS "/mixtral/mixtral_8x7b.json");
   const auto config = model_config_from_hf(nlohmann::json::parse(file), "mixtral_8x7b.json");
   const Declared declared(*config);
   EXPECT_EQ(declared.registry.num_elements(), 46702792704);
@@ -129,14 +153,14 @@ TEST(Models, NameMapsCoverEveryParameterOnce) {
   untied.tie_embeddings = false;
   LlamaConfig biased = llama();
   biased.attention_bias = biased.mlp_bias = biased.tie_embeddings = true;
-  const Gpt2Config plain_gpt2 = gpt2();
-  const LlamaConfig plain_llama = llama();
-  const MixtralConfig plain_mixtral = mixtral();
+  std::vector<std::unique_ptr<ModelConfig>> configs = every_family();
+  configs.push_back(untied.clone());
+  configs.push_back(biased.clone());
   MixtralConfig with_bias = mixtral();
   with_bias.balance.bias_rate = 0.01;
   with_bias.tie_embeddings = true;
-  for (const ModelConfig* config : std::initializer_list<const ModelConfig*>{
-           &untied, &biased, &plain_gpt2, &plain_llama, &plain_mixtral, &with_bias}) {
+  configs.push_back(with_bias.clone());
+  for (const auto& config : configs) {
     const Declared declared(*config);
     const ForeignNames names = declared.model->hugging_face_names();
     std::multiset<std::string> existing;
@@ -176,9 +200,10 @@ TEST(Models, RefuseTokensOutsideTheVocabulary) {
 }
 
 TEST(Models, BeginNearAUniformGuess) {
-  TinyModel a(gpt2()), b(llama());
-  EXPECT_NEAR(a.train_pass(some_tokens(48, 61), 2) / (47.0f / 48.0f), std::log(61.0f), 0.1);
-  EXPECT_NEAR(b.train_pass(some_tokens(48, 61), 2) / (47.0f / 48.0f), std::log(61.0f), 0.1);
+  for (const auto& config : every_family()) {
+    TinyModel model(*config);
+    EXPECT_NEAR(model.train_pass(some_tokens(48, 61), 2) / (47.0f / 48.0f), std::log(61.0f), 0.1) << config->family();
+  }
 }
 
 void expect_same_gradients(TinyModel& a, TinyModel& b, float tolerance) {
@@ -259,10 +284,7 @@ TEST(Gpt2, DropsOutByStepAndOnlyInTraining) {
 
 TEST(Models, CachedDecodingGivesTheLogitsOfTheWholeSequence) {
   constexpr int64_t kCount = 2, kLength = 13, kPrompt = 6;
-  const Gpt2Config a = gpt2();
-  const LlamaConfig b = llama();
-  const MixtralConfig c = mixtral();
-  for (const ModelConfig* config : std::initializer_list<const ModelConfig*>{&a, &b, &c}) {
+  for (const auto& config : every_family()) {
     TinyModel tiny(*config);
     std::vector<int32_t> tokens = some_tokens(kCount * kLength, 61);
     ForwardContext whole = tiny.context(kCount, kLength);

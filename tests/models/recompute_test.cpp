@@ -1,7 +1,9 @@
 #include "core/error.h"
+#include "models/gemma2/config.h"
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
 #include "models/mixtral/config.h"
+#include "models/qwen3/config.h"
 #include "tests/models/model_fixture.h"
 
 #include <gtest/gtest.h>
@@ -23,6 +25,11 @@ std::vector<std::unique_ptr<ModelConfig>> some_configs() {
   auto llama = std::make_unique<LlamaConfig>();
   llama->layers = kLayers, llama->width = 64, llama->heads = 4, llama->kv_heads = 2, llama->head_dim = 12;
   llama->attention_bias = llama->mlp_bias = true;
+  auto qwen3 = std::make_unique<Qwen3Config>();
+  qwen3->layers = kLayers, qwen3->width = 64, qwen3->heads = 4, qwen3->kv_heads = 2, qwen3->head_dim = 24;
+  auto gemma2 = std::make_unique<Gemma2Config>();
+  gemma2->layers = kLayers, gemma2->width = 64, gemma2->heads = 4, gemma2->kv_heads = 2;
+  gemma2->sliding_window = 11;
   std::vector<std::unique_ptr<ModelConfig>> configs;
   auto mixtral = std::make_unique<MixtralConfig>();
   mixtral->layers = kLayers, mixtral->width = 64, mixtral->heads = 4, mixtral->experts = 5, mixtral->ffn = 32;
@@ -30,6 +37,8 @@ std::vector<std::unique_ptr<ModelConfig>> some_configs() {
   configs.push_back(std::move(gpt2));
   configs.push_back(std::move(llama));
   configs.push_back(std::move(mixtral));
+  configs.push_back(std::move(qwen3));
+  configs.push_back(std::move(gemma2));
   for (auto& config : configs) config->fill_in(kVocabulary, kLength);
   return configs;
 }

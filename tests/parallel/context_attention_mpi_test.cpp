@@ -20,6 +20,7 @@ struct Case {
   int64_t window = 0;
   bool documents = false;
   bool rope = false;
+  float softcap = 0;
 };
 
 constexpr ContextMethod kMethods[] = {ContextMethod::kRing, ContextMethod::kUlysses};
@@ -49,7 +50,8 @@ struct Result {
 struct ContextBench : OpBench {
   ContextBench(const Case& c, DType dtype, const RuntimeOptions& options = {.threads = 1})
       : OpBench(dtype, options), shape(c) {
-    attention_shape = {c.heads, c.kv_heads, c.head_dim, 1 / std::sqrt(static_cast<float>(c.head_dim)), c.window};
+    attention_shape = {c.heads,  c.kv_heads, c.head_dim, 1 / std::sqrt(static_cast<float>(c.head_dim)),
+                       c.window, c.softcap};
     const int64_t rows = c.batch * c.sequence;
     qkv = normal("qkv", {rows, (c.heads + 2 * c.kv_heads) * c.head_dim}, dtype);
     d_o = normal("d_o", {rows, c.heads * c.head_dim}, dtype);
@@ -154,9 +156,9 @@ ContextParallel parallel(ContextMethod method) { return {&test_world().all(), me
 
 void expect_like_one_rank(const Case& c, ContextMethod method, DType dtype,
                           const RuntimeOptions& options = {.threads = 1}) {
-  SCOPED_TRACE(fmt::format("{} {} B {} T {} heads {}/{} head_dim {} window {} documents {}", name_of(method),
+  SCOPED_TRACE(fmt::format("{} {} B {} T {} heads {}/{} head_dim {} window {} documents {} softcap {}", name_of(method),
                            deepflow::name_of(dtype), c.batch, c.sequence, c.heads, c.kv_heads, c.head_dim, c.window,
-                           c.documents));
+                           c.documents, c.softcap));
   const ContextParallel cp = parallel(method);
   ContextBench bench(c, dtype, options);
   const Result expected = bench.expected(cp), result = bench.run(bench.spans_here(cp), &cp);
@@ -165,18 +167,19 @@ void expect_like_one_rank(const Case& c, ContextMethod method, DType dtype,
 }
 
 const Case kCases[] = {
-    {1, 8, 4, 4, 8},                     // spans of one row
-    {1, 200, 4, 2, 64},                  // spans no multiple of anything
-    {3, 128, 4, 4, 16},                  // several sequences
-    {1, 1200, 4, 1, 20},                 // spans of several blocks, one key head, odd head size
-    {2, 520, 8, 4, 32, 40},              // window shorter than a span
-    {1, 520, 4, 2, 32, 300},             // longer than a span
-    {1, 200, 4, 4, 24, 1},               // every row sees itself
-    {1, 520, 4, 2, 32, 0, true},         // documents
-    {3, 200, 4, 4, 16, 0, true},         // several sequences, one without bounds
-    {3, 520, 4, 1, 36, 90, true},        // documents and window
-    {1, 200, 4, 2, 32, 0, false, true},  // positions
-    {2, 1200, 8, 2, 64, 0, true, true},  //
+    {1, 8, 4, 4, 8},                            // spans of one row
+    {1, 200, 4, 2, 64},                         // spans no multiple of anything
+    {3, 128, 4, 4, 16},                         // several sequences
+    {1, 1200, 4, 1, 20},                        // spans of several blocks, one key head, odd head size
+    {2, 520, 8, 4, 32, 40},                     // window shorter than a span
+    {1, 520, 4, 2, 32, 300},                    // longer than a span
+    {1, 200, 4, 4, 24, 1},                      // every row sees itself
+    {1, 520, 4, 2, 32, 0, true},                // documents
+    {3, 200, 4, 4, 16, 0, true},                // several sequences, one without bounds
+    {3, 520, 4, 1, 36, 90, true},               // documents and window
+    {1, 200, 4, 2, 32, 0, false, true},         // positions
+    {2, 1200, 8, 2, 64, 0, true, true},         //
+    {2, 520, 4, 2, 32, 90, true, false, 1.5f},  // soft cap
 };
 
 TEST(ContextAttention, EqualsAttentionOfOneRank) {

@@ -14,6 +14,8 @@ import transformers
 from safetensors.torch import save_file
 from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig,
                           MixtralForCausalLM)
+from transformers import (Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
+                          Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 BATCH, SEQUENCE, VOCABULARY = 2, 17, 97
 NO_ENDS = dict(bos_token_id=None, eos_token_id=None)
@@ -37,6 +39,20 @@ CASES = {
         MixtralConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, num_key_value_heads=2,
                       intermediate_size=24, num_local_experts=5, num_experts_per_tok=2, max_position_embeddings=32,
                       vocab_size=VOCABULARY, **NO_ENDS)),
+    # A window in the upper layer.
+    "qwen2": Qwen2ForCausalLM(
+        Qwen2Config(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, num_key_value_heads=2,
+                    intermediate_size=24, max_position_embeddings=32, vocab_size=VOCABULARY, use_sliding_window=True,
+                    sliding_window=5, max_window_layers=1, tie_word_embeddings=True, **NO_ENDS)),
+    "qwen3": Qwen3ForCausalLM(
+        Qwen3Config(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, num_key_value_heads=2, head_dim=6,
+                    intermediate_size=24, max_position_embeddings=32, vocab_size=VOCABULARY, **NO_ENDS)),
+    # Caps that scores and logits reach.
+    "gemma2": Gemma2ForCausalLM(
+        Gemma2Config(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, num_key_value_heads=2, head_dim=6,
+                     intermediate_size=24, max_position_embeddings=32, vocab_size=VOCABULARY, sliding_window=5,
+                     query_pre_attn_scalar=9, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
+                     pad_token_id=None, **NO_ENDS)),
 }
 
 
@@ -45,7 +61,8 @@ def randomise(model, generator):
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator) * 0.25
-            p.copy_((noise + (1.0 if "norm" in name or ".ln_" in name and "weight" in name else 0.0)).bfloat16())
+            gain = "norm" in name or ".ln_" in name and "weight" in name
+            p.copy_((noise + (1.0 if gain and model.config.model_type != "gemma2" else 0.0)).bfloat16())
 
 
 def main():

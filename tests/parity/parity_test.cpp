@@ -148,7 +148,8 @@ TEST(InitFrom, ARouterBiasThatTheFolderLacksBeginsAtZero) {
   EXPECT_EQ(std::count(with.begin(), with.end(), 0.0f), std::count(without.begin(), without.end(), 0.0f) + 2 * 5);
 }
 
-INSTANTIATE_TEST_SUITE_P(Goldens, Parity, ::testing::Values("gpt2", "llama", "llama_scaled", "mixtral"),
+INSTANTIATE_TEST_SUITE_P(Goldens, Parity,
+                         ::testing::Values("gpt2", "llama", "llama_scaled", "mixtral", "qwen2", "qwen3", "gemma2"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

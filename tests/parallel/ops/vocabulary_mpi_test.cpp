@@ -41,6 +41,7 @@ struct Problem {
 
   TensorLayout layout;
   int64_t rows;
+  float softcap = 0;
   int rank = test_world().rank(), ranks = test_world().size();
   OpBench whole, bench;
   Pack *whole_table, *whole_places, *table, *places;
@@ -111,6 +112,7 @@ struct LossCase {
   TensorLayout layout;
   DType dtype;
   int64_t rows, vocabulary;
+  float softcap = 0;
 };
 
 std::vector<LossCase> loss_cases(DType dtype) {
@@ -118,6 +120,7 @@ std::vector<LossCase> loss_cases(DType dtype) {
   for (const TensorLayout& layout : tensor_layouts())
     for (const int64_t rows : {0, 1, 3, 64, 257, 1100})  // the last ones in several chunks
       for (const int64_t vocabulary : {101, 130}) cases.push_back({layout, dtype, rows, vocabulary});
+  for (const TensorLayout& layout : tensor_layouts()) cases.push_back({layout, dtype, 600, 101, 2.0f});
   return cases;
 }
 
@@ -131,7 +134,7 @@ LossOutcome plain_loss(Problem& p, const Tensor& values, float seed) {
   ForwardContext forward = p.forward(p.whole, &tape);
   BackwardContext backward = p.whole.backward();
   const Var x = tape.leaf(values);
-  const LossResult result = head_loss(forward, x, *p.whole_table, p.labels, p.weights);
+  const LossResult result = head_loss(forward, x, *p.whole_table, p.labels, p.weights, p.softcap);
   Tensor s = p.whole.empty({1}, DType::kF32);
   s.data<float>()[0] = seed;
   tape.root(result.loss, {s, nullptr}, backward);
@@ -146,7 +149,7 @@ LossOutcome cut_loss(Problem& p, const Tensor& values, float seed) {
   ForwardContext forward = p.forward(p.bench, &tape);
   BackwardContext backward = p.bench.backward();
   const Var x = tape.leaf(p.copy_of(p.own_rows(values)));
-  const LossResult result = vocabulary_head_loss(forward, x, *p.table, p.labels, p.weights, p.tp);
+  const LossResult result = vocabulary_head_loss(forward, x, *p.table, p.labels, p.weights, p.tp, p.softcap);
   Tensor s = p.bench.empty({1}, DType::kF32);
   s.data<float>()[0] = seed;
   tape.root(result.loss, {s, nullptr}, backward);
@@ -166,6 +169,7 @@ LossOutcome cut_loss(Problem& p, const Tensor& values, float seed) {
 void expect_loss_of_the_whole(const LossCase& c, double of_nll, double of_gradients) {
   SCOPED_TRACE(describe(c.layout, c.dtype, c.rows));
   Problem p(c.layout, c.dtype, c.rows, c.vocabulary);
+  p.softcap = c.softcap;
   const Tensor x = p.bench.normal("x", {c.rows, kWidth}, c.dtype);
   const LossOutcome expected = plain_loss(p, x, 0.5f), got = cut_loss(p, x, 0.5f);
   EXPECT_NEAR(got.loss, expected.loss, of_nll * expected.loss);
@@ -233,9 +237,9 @@ TEST(VocabularyHeadLogits, AreWholeOnEveryRank) {
     Problem p(c.layout, c.dtype, c.rows, c.vocabulary);
     ForwardContext context = p.forward(p.bench, nullptr), plain = p.forward(p.whole, nullptr);
     const Tensor x = p.bench.normal("x", {c.rows, kWidth}, c.dtype);
-    const Tensor got = vocabulary_head_logits(context, p.copy_of(p.own_rows(x)), *p.table, p.tp);
+    const Tensor got = vocabulary_head_logits(context, p.copy_of(p.own_rows(x)), *p.table, p.tp, c.softcap);
     ASSERT_EQ(got.cols(), c.vocabulary);
-    EXPECT_LE(error_of(got, head_logits(plain, x, *p.whole_table)), 1e-6);
+    EXPECT_LE(error_of(got, head_logits(plain, x, *p.whole_table, c.softcap)), 1e-6);
   }
 }
 

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "core/name_map.h"
+
+#include <string>
+#include <vector>
+
+namespace deepflow {
+
+std::string layer_name(int64_t layer);  // "layers.3"
+
+// What of one layer is called how: {".self_attn.q_proj", ".attention.q", true} stands for
+// model.layers.I.self_attn.q_proj.weight and .bias, ours layers.I.attention.q.weight and .bias.
+struct LayerName {
+  const char *theirs, *ours;
+  bool bias = false;
+};
+// The names that transformers gives a decoder: embedding, `layers` times these, final norm and, unless tied, the head.
+// One tensor per logical matrix, rotary halves in the order that the rope op uses.
+ForeignNames decoder_names(int64_t layers, bool tied_head, const std::vector<LayerName>& of_layer);
+
+}  // namespace deepflow

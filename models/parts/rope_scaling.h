@@ -1,0 +1,31 @@
+#pragma once
+
+#include "core/option.h"
+#include "models/hf_config.h"
+
+#include <optional>
+
+namespace deepflow {
+
+// How positions beyond those of pretraining are reached.
+struct RopeScaling {
+  enum class Kind : uint8_t { kLlama3, kLinear };
+  Kind kind = Kind::kLlama3;
+  double factor = 8;
+  double low_freq_factor = 1, high_freq_factor = 4;  // kLlama3
+  int64_t original_max_positions = 8192;             // kLlama3
+};
+void declare(OptionGroup& group, RopeScaling& scaling);
+
+// Rotary positions as a config.json has them: version 5 of transformers keeps everything in rope_parameters, version 4
+// had rope_theta and rope_scaling.
+struct HfRope {
+  double theta = 10000;
+  std::optional<RopeScaling> scaling;
+};
+// max_positions: what original_max_position_embeddings is where it is not said. Throws DataError for other kinds.
+HfRope read_hf_rope(const HfConfig& config, int64_t max_positions);
+// The keys of both versions.
+nlohmann::json hf_rope(const HfRope& rope);
+
+}  // namespace deepflow
