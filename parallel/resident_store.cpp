@@ -185,7 +185,7 @@ Tensor ResidentStore::acquire(Pack& pack, Form form, Stream& stream) {
   if (!gathered_)
     return form == Form::kMaster ? master(pack) : forms_.acquire(pack, form, [&] { return master(pack); });
 
-  const Tensor values = slice(gathered_->use(bucket, read_for(form), stream), pack);
+  Tensor values = slice(gathered_->use(bucket, read_for(form), stream), pack);
   if (form == Form::kMaster || (form == Form::kRowMajor && values.dtype() == options_.compute)) return values;
   return forms_.acquire(pack, form, [&] {
     if (values.dtype() == DType::kF32) return values;

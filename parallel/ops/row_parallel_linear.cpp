@@ -79,7 +79,7 @@ Tensor dealt_sum(ForwardContext& context, const Tensor& x, const ForwardProduct&
     multiply(x, summand, brings_bias(tp));
     return begin_reduce_scatter(context.runtime, tp, deal, summand, name).wait(context.stream);
   }
-  const Tensor y = context.empty({deal.count(tp.rank()), out}, context.compute);
+  Tensor y = context.empty({deal.count(tp.rank()), out}, context.compute);
   ReduceRing ring(context.runtime, context.stream, tp, deal, y, name);
   for (int step = 0; step < ring.num_steps(); ++step) {
     multiply(ring.same_rows(step, x), ring.summand(step), brings_bias(tp));

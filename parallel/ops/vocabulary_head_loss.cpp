@@ -271,7 +271,7 @@ Tensor vocabulary_head_logits(ForwardContext& context, const Tensor& x, Pack& he
   const int64_t rows = own.rows();
   const Tensor parts = context.empty({rows * vocabulary.total}, DType::kF32);
   tp.comm->all_gather(own, parts, vocabulary.elements(rows), head.name + ", logits")->wait(context.stream);
-  const Tensor logits = context.empty({rows, vocabulary.total}, DType::kF32);
+  Tensor logits = context.empty({rows, vocabulary.total}, DType::kF32);
   for (int r = 0; r < tp.size(); ++r) {
     const int64_t first = vocabulary.first(r), last = vocabulary.first(r + 1);
     Tensor columns = logits.column_range(first, last);

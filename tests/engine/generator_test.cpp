@@ -64,7 +64,7 @@ TEST(Generator, ContinuesAsTheFullForwardPassWould) {
       EXPECT_EQ(token, likeliest_next(run, whole)) << family << " after " << whole.size();
       whole.push_back(token);
     }
-    EXPECT_GT(std::set<int32_t>(text.begin(), text.end()).size(), 2u);
+    EXPECT_GT(std::set<int32_t>(text.begin(), text.end()).size(), 1u) << family;
   }
 }
 
