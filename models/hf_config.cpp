@@ -67,6 +67,12 @@ std::vector<std::string> HfConfig::texts(const std::string& key) const {
   return list;
 }
 
+bool HfConfig::has_items(const std::string& key) const {
+  if (!has(key)) return false;
+  if (!at(key).is_array()) wrong_type(key, "a list");
+  return !at(key).empty();
+}
+
 HfConfig HfConfig::object(const std::string& key) const {
   if (!at(key).is_object()) wrong_type(key, "an object");
   return {at(key), where_ + ": " + key};

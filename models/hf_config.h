@@ -24,6 +24,7 @@ class HfConfig {
   bool boolean(const std::string& key, bool absent) const;
   std::string text(const std::string& key, const std::string& absent) const;
   std::vector<std::string> texts(const std::string& key) const;  // absent: none
+  bool has_items(const std::string& key) const;                  // a list that is not empty
   HfConfig object(const std::string& key) const;
 
   template <class... A>

@@ -7,6 +7,7 @@
 #include "models/mixtral/config.h"
 #include "models/qwen2/config.h"
 #include "models/qwen3/config.h"
+#include "models/qwen3_moe/config.h"
 
 namespace deepflow {
 
@@ -18,6 +19,7 @@ std::vector<std::unique_ptr<ModelConfig>> make_model_configs() {
   configs.push_back(std::make_unique<Qwen2Config>());
   configs.push_back(std::make_unique<Qwen3Config>());
   configs.push_back(std::make_unique<Gemma2Config>());
+  configs.push_back(std::make_unique<Qwen3MoeConfig>());
   return configs;
 }
 

@@ -9,6 +9,7 @@ from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCaus
                           MixtralForCausalLM)
 from transformers import (Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
                           Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 LLAMA3 = dict(rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=16)
@@ -80,6 +81,15 @@ def decoder(family, layers=2, width=32, heads=4, kv_heads=2, ffn=56, positions=6
                eos_token_id=None, pad_token_id=None, **more))
 
 
+def qwen3_moe(layers=2, width=32, heads=4, kv_heads=2, head_dim=12, ffn=16, experts=8, choices=3, positions=64,
+              vocabulary=257, **more):
+    return Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads,
+                       num_key_value_heads=kv_heads, head_dim=head_dim, moe_intermediate_size=ffn, num_experts=experts,
+                       num_experts_per_tok=choices, max_position_embeddings=positions, vocab_size=vocabulary,
+                       bos_token_id=None, eos_token_id=None, **more))
+
+
 def cases():
     biased = dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True)
     made = [
@@ -96,6 +106,9 @@ def cases():
         Case("mixtral", mixtral()),
         Case("mixtral_one_of_nine", mixtral(experts=9, choices=1, head_dim=12, tie_word_embeddings=True), sequence=33),
         Case("mixtral_v4_shards", mixtral(kv_heads=4), shard_size="20KB", dialect=4),
+        Case("qwen3_moe", qwen3_moe(norm_topk_prob=True)),
+        Case("qwen3_moe_biases_tied", qwen3_moe(norm_topk_prob=False, attention_bias=True, tie_word_embeddings=True)),
+        Case("qwen3_moe_bf16_shards", qwen3_moe(), dtype=torch.bfloat16, shard_size="20KB"),
         Case("mixtral_moderate", mixtral(4, 256, 8, 4, 256, 8, 2, 256, 5000), batch=2, sequence=256),
         Case("qwen2", decoder("qwen2"), dialect=4),
         Case("qwen2_windows_tied", decoder("qwen2", 3, use_sliding_window=True, sliding_window=6, max_window_layers=1,

@@ -8,6 +8,7 @@
 #include "models/mixtral/config.h"
 #include "models/qwen2/config.h"
 #include "models/qwen3/config.h"
+#include "models/qwen3_moe/config.h"
 #include "models/registry.h"
 #include "tests/models/model_fixture.h"
 
@@ -47,6 +48,14 @@ MixtralConfig mixtral() {
   return c;
 }
 
+Qwen3MoeConfig qwen3_moe() {
+  Qwen3MoeConfig c;
+  c.layers = 2, c.width = 32, c.heads = 4, c.kv_heads = 2, c.head_dim = 12, c.experts = 6, c.expert_choices = 3;
+  c.ffn = 16, c.normalise_weights = false, c.attention_bias = true;
+  c.fill_in(61, 24);
+  return c;
+}
+
 // One small model of every family; windows are shorter than the sequences of the tests.
 std::vector<std::unique_ptr<ModelConfig>> every_family() {
   std::vector<std::unique_ptr<ModelConfig>> configs;
@@ -65,6 +74,7 @@ std::vector<std::unique_ptr<ModelConfig>> every_family() {
   gemma2->sliding_window = 4, gemma2->attention_softcap = 2, gemma2->logit_softcap = 3;
   add(std::move(gemma2));
   configs.push_back(std::make_unique<MixtralConfig>(mixtral()));
+  configs.push_back(std::make_unique<Qwen3MoeConfig>(qwen3_moe()));
   return configs;
 }
 
@@ -112,6 +122,18 @@ TEST(Mixtral, HasTheParametersOfThePublicModel) {
   const int64_t idle = 32LL * 6 * 3 * 4096 * 14336 + 32000LL * 4096;
   EXPECT_DOUBLE_EQ(training_flops_per_token(declared.model->shape(), declared.registry, 4096),
                    6.0 * static_cast<double>(46702792704 - idle) + 12.0 * 32 * 4096 * 4096);
+}
+
+TEST(Qwen3Moe, HasTheParametersOfThePublicModel) {
+  std::ifstream file(DEEPFLOW_MODELS "/qwen3_moe/qwen3_30b_a3b.json");
+  const nlohmann::json json = nlohmann::json::parse(file);
+  const auto config = model_config_from_hf(json, "qwen3_30b_a3b.json");
+  const Declared declared(*config);
+  EXPECT_EQ(declared.registry.num_elements(), 30532122624);
+  const nlohmann::json again = config->to_hf();
+  for (const char* key : {"intermediate_size", "moe_intermediate_size", "num_experts", "norm_topk_prob", "head_dim",
+                          "rope_theta", "hidden_size", "num_key_value_heads", "vocab_size", "mlp_only_layers"})
+    EXPECT_EQ(again.at(key), json.at(key)) << key;
 }
 
 TEST(Models, DeclareParametersInTheOrderOfTheForwardPass) {

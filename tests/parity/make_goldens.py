@@ -16,6 +16,7 @@ from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCaus
                           MixtralForCausalLM)
 from transformers import (Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
                           Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 BATCH, SEQUENCE, VOCABULARY = 2, 17, 97
 NO_ENDS = dict(bos_token_id=None, eos_token_id=None)
@@ -53,6 +54,11 @@ CASES = {
                      intermediate_size=24, max_position_embeddings=32, vocab_size=VOCABULARY, sliding_window=5,
                      query_pre_attn_scalar=9, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
                      pad_token_id=None, **NO_ENDS)),
+    # Three of six experts whose weights are not normalised, normed queries and keys, biases.
+    "qwen3_moe": Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, num_key_value_heads=2, head_dim=6,
+                       moe_intermediate_size=12, num_experts=6, num_experts_per_tok=3, attention_bias=True,
+                       max_position_embeddings=32, vocab_size=VOCABULARY, **NO_ENDS)),
 }
 
 

@@ -1,0 +1,33 @@
+#pragma once
+
+#include "core/name_map.h"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace deepflow {
+
+std::string moe_layer_name(int64_t layer);  // "layers.3"
+
+// What transformers calls the experts of a layer in its files: MODULE.gate.weight is the router,
+// MODULE.experts.N.GATE.weight and so on are the matrices of each expert. Its version 5 keeps them fused in memory,
+// .mlp.experts.gate_up_proj and down_proj; files with those are read as well.
+struct ExpertNames {
+  const char *module, *gate, *up, *down;  // ".block_sparse_moe", "w1", "w3", "w2"
+};
+
+struct MoeDecoderNames {
+  int64_t layers = 0, experts = 0;
+  bool tied_head = false;
+  bool router_bias = false;  // as DeepSeek-V3 calls it: transformers has none for other families
+  std::vector<std::pair<std::string, std::string>>
+      of_layer;  // theirs, ours: {".self_attn.q_proj.weight", ".attention.q.weight"}
+  ExpertNames called;
+};
+
+// Embedding, layers with what of_layer says and their experts, final norm and, unless tied, the head.
+ForeignNames moe_decoder_names(const MoeDecoderNames& names);
+
+}  // namespace deepflow
