@@ -253,6 +253,7 @@ class Walk {
   void replay(bool is_first) {
     const int64_t dealt = is_dealt() ? p_.normed : 0;  // gives way to gathered rows
     hold(kept_bytes(s_, Recompute::kNone) + p_.delta - (is_first ? p_.stream : 0));
+    drop(p_.before_post_norm);
     s_.model.experts > 0 ? replayed_experts_input() : replayed_mlp_input();
     drop(p_.statistics + dealt + p_.before_post_norm);
     hold(p_.attended + p_.gathered);

@@ -105,6 +105,9 @@ TEST(Layouts, KeepTheirBitsUnderRecomputation) {
 
 double max_of_ranks(double value) { return max_doubles(world(), std::span(&value, 1), "most").front(); }
 
+// What does not grow with a model, and counts in one of 2 MB: tables of positions, small tensors.
+constexpr double kFixedBytes = 48 << 10;
+
 // Budgets between what nothing recomputed and everything in full need.
 TEST(Layouts, StayWithinTheMemoryBudget) {
   for (const ParallelOptions& parallel : layouts(world().size())) {
@@ -131,7 +134,8 @@ TEST(Layouts, StayWithinTheMemoryBudget) {
         EXPECT_LT(plan->count(Recompute::kNone), o.layers) << text_of(parallel);
       }
       run.train(2);
-      EXPECT_LE(max_of_ranks(static_cast<double>(run.session().runtime().memory().stats().peak)), 1.05 * budget)
+      EXPECT_LE(max_of_ranks(static_cast<double>(run.session().runtime().memory().stats().peak)),
+                1.05 * budget + kFixedBytes)
           << text_of(parallel) << ": " << plan->describe();
     }
   }
