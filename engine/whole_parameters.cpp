@@ -36,11 +36,13 @@ void copy_into(Runtime& runtime, const Tensor& whole, const Box& box, const Tens
 std::vector<WholeParameters::Part> WholeParameters::parts_of(const Parameter& p) const {
   std::vector<Part> parts;
   const Mesh& mesh = machine_.mesh;
+  const std::vector<std::string>& replicas =
+      p.spec.role == Role::kExpert ? kExpertGradientAxes.all : kDenseGradientAxes.all;
   for (int rank = 0; rank < mesh.num_ranks(); ++rank) {
     const MeshCoord coord = mesh.coord_of(rank);
     const bool counts = std::all_of(coord.begin(), coord.end(), [&](const MeshAxis& a) {
-      if (a.name == "tp") return true;
-      return a.index == (a.name == "pp" ? machine_.links.stage_of(p.spec.chunks.front()) : 0);
+      if (a.name == "pp") return a.index == machine_.links.stage_of(p.spec.chunks.front());
+      return a.index == 0 || std::find(replicas.begin(), replicas.end(), a.name) == replicas.end();
     });
     if (!counts) continue;
     const Box box = local_boxes(p.spec, coord).front();

@@ -30,14 +30,16 @@ int64_t bytes_of_largest_bucket(ResidentStore& store) {
   return most * static_cast<int64_t>(sizeof(float));
 }
 
-// Initial values do not depend on the layout, so they are what must come together.
-TEST(WholeParameters, AreThoseOfOneRankOnTheFirstAndNothingOnTheOthers) {
+void expect_those_of_one_rank(const std::string& family) {
   TinyOptions o;
+  o.family = family;
+  o.experts = 8;
   o.layers = 8;
   TinyRun alone(o);
   for (ParallelOptions& parallel : layouts(world().size()))
     for (const int zero : {1, 3}) {
       parallel.zero = zero;
+      if (family == "mixtral") parallel.ep = world().size() / parallel.pp;
       o.parallel = parallel;
       TinyRun run(o, &world());
       Machine machine = run.session().machine();
@@ -58,6 +60,11 @@ TEST(WholeParameters, AreThoseOfOneRankOnTheFirstAndNothingOnTheOthers) {
       EXPECT_LE(machine.runtime.memory().stats().peak,
                 std::max(before.peak, before.in_use + gathered + whole_ones + 4096));
     }
+}
+
+// Initial values do not depend on the layout, so they are what must come together.
+TEST(WholeParameters, AreThoseOfOneRankOnTheFirstAndNothingOnTheOthers) {
+  for (const char* family : {"llama", "mixtral"}) expect_those_of_one_rank(family);
 }
 
 }  // namespace

@@ -104,6 +104,9 @@ Result reference(OpBench& bench, const Case& c) {
 }
 
 TEST(GroupedLinear, IsTheProductOfEveryGroupOnEveryInstructionSet) {
+  // The first runtime binds oneDNN for the process: with the best instruction set it asks for panels, for all of them.
+  OpBench first;
+  GemmCache::of(first.runtime);
   for (const auto& [isa, dtype] : every_isa_and_dtype())
     for (size_t i = 0; i < cases().size(); ++i) {
       SCOPED_TRACE(std::string(name_of(isa)) + " " + name_of(dtype) + " case " + std::to_string(i));
@@ -178,8 +181,12 @@ TEST(GroupedLinear, SplitBackwardEqualsCombined) {
     }
 }
 
-TEST(GroupedLinear, GivesTheSameBitsForAnyNumberOfThreads) {
-  for (const DType dtype : {DType::kF32, DType::kBF16})
+// oneDNN, which multiplies where there are no panels, may sum in another order with other threads.
+TEST(GroupedLinear, GivesTheSameBitsForAnyNumberOfThreadsWherePanelsAre) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    OpBench probe(dtype);
+    GemmCache& cache = GemmCache::of(probe.runtime);
+    if ((dtype == DType::kBF16 && !cache.has_bf16()) || cache.panel_bytes(dtype, 64, 128) == 0) continue;
     for (const size_t i : {0u, 6u, 8u}) {
       OpBench one(dtype, {.threads = 1}), three(dtype, {.threads = 3});
       const Result a = run(one, cases()[i]), b = run(three, cases()[i]);
@@ -188,6 +195,7 @@ TEST(GroupedLinear, GivesTheSameBitsForAnyNumberOfThreads) {
       EXPECT_EQ(relative_error(a.dx, b.dx), 0);
       EXPECT_EQ(relative_error(a.dw, b.dw), 0);
     }
+  }
 }
 
 TEST(GroupedLinear, SecondPassOfAStepAccumulates) {
