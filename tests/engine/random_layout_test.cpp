@@ -71,7 +71,10 @@ TEST(RandomLayout, DrawsEveryStrategyAndTheirCorners) {
     see(p.tp > 1 && p.sp && rows < p.tp, "ranks without rows");
   });
   for (const std::string& name : schedule_names()) EXPECT_TRUE(seen.count(name)) << name;
-  for (const std::string& name : optimizer_names()) EXPECT_TRUE(seen.count(name + " over parts")) << name;
+  for (const std::string& name : optimizer_names())
+    if (name != "adamw8bit") {
+      EXPECT_TRUE(seen.count(name + " over parts")) << name;
+    }
   for (const char* what : {"llama",
                            "gpt2",
                            "qwen2",
