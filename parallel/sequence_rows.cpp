@@ -49,7 +49,8 @@ Tensor gather_whole_rows(ForwardContext& context, const Tensor& own, const Seque
     counts.push_back(static_cast<int64_t>(of_place.back().size()) * cols);
   }
   const Shape shape{context.rows.batch * whole_sequence(context.rows, ranks), cols};
-  const Tensor by_place = context.empty(shape, own.dtype()), whole = context.empty(shape, own.dtype());
+  const Tensor by_place = context.empty(shape, own.dtype());
+  Tensor whole = context.empty(shape, own.dtype());
   ranks.comm->all_gather(own, by_place, counts, name)->wait(context.stream);
   const size_t row_bytes = static_cast<size_t>(cols) * size_of(own.dtype());
   const char* from = static_cast<const char*>(by_place.raw());

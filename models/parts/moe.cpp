@@ -127,7 +127,7 @@ MoeLayer::WholeSequences MoeLayer::whole(ForwardContext& context, const Tensor& 
 }
 
 Tensor MoeLayer::limit(ForwardContext& context, const WholeSequences& whole) const {
-  const Tensor kept = limit_experts(context, whole.expert, whole.sequence, experts_, balance_.capacity);
+  Tensor kept = limit_experts(context, whole.expert, whole.sequence, experts_, balance_.capacity);
   if (!is_split(ranks_)) return kept;
   const int64_t choices = kept.cols();
   Tensor own = context.empty({static_cast<int64_t>(whole.rows.size()), choices}, DType::kI32);

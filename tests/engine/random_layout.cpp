@@ -150,7 +150,7 @@ void draw_training(Dice& dice, TinyOptions& o) {
   // itself with other micro-batches.
   o.init_std = 0.1f;
   o.optim.eps = 1e-6;
-  o.optim.lr = o.optim.name == "sgd" ? 0.01 : o.optim.name == "lion" ? 1e-4 : 1e-3;
+  o.optim.lr = o.optim.name == "sgd" ? 0.01 : o.optim.name == "lion" ? 3e-5 : 1e-3;
   o.optim.nesterov = dice.coin();
   o.optim.clip = dice.one_of<double>({0, 0.1, 1});
 }
