@@ -25,7 +25,8 @@ std::vector<ToyLayout> layouts(int ranks) {
   std::vector<ToyLayout> result;
   const auto add = [&](ToyLayout layout) {
     if (layout.ranks() != ranks) return;
-    for (layout.zero = 0; layout.zero <= 3; ++layout.zero) result.push_back(layout);
+    const bool is_simple = layout.optimizer == "sgd" || layout.optimizer == "adamw";
+    for (layout.zero = is_simple ? 0 : 1; layout.zero <= 3; layout.zero += is_simple ? 1 : 2) result.push_back(layout);
   };
   add({});
   add({.ds = 2});
