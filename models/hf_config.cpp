@@ -84,14 +84,4 @@ void HfConfig::wrong_type(const std::string& key, const char* needed) const {
   fail(key, "needs {}, got {}", needed, got);
 }
 
-double plain_rope_theta(const HfConfig& config, double absent) {
-  const double theta = config.number("rope_theta", absent);
-  const std::string key = config.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  if (!config.has(key)) return theta;
-  const HfConfig rope = config.object(key);
-  const std::string type = rope.text("rope_type", rope.text("type", "default"));
-  if (type != "default") rope.fail("rope_type", "{} is not implemented for this family; default is", type);
-  return rope.number("rope_theta", theta);
-}
-
 }  // namespace deepflow

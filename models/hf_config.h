@@ -41,8 +41,4 @@ class HfConfig {
   std::string where_;
 };
 
-// The base of rotary wavelengths that nothing stretches, in the words of transformers 4 or 5. Throws DataError for a
-// config.json that stretches them.
-double plain_rope_theta(const HfConfig& config, double absent);
-
 }  // namespace deepflow

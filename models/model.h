@@ -19,8 +19,9 @@ namespace deepflow {
 struct ModelShape {
   int64_t layers = 0, width = 0, vocabulary = 0, max_positions = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  int64_t ffn = 0;             // of a layer without experts
-  int64_t experts = 0;         // of every layer; 0: none
+  int64_t ffn = 0;             // of a layer without experts; 0: there is none
+  int64_t experts = 0;         // of a layer; 0: none has any
+  int64_t dense_layers = 0;    // with experts: how many layers come first that have none
   int64_t expert_choices = 0;  // experts of a token
   int64_t expert_ffn = 0, shared_ffn = 0;
   bool gated_mlp = false;      // two matrices in front of the activation

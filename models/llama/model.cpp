@@ -13,8 +13,9 @@ std::unique_ptr<CausalModel> LlamaConfig::build(Runtime& runtime, ParameterRegis
   };
   MlpOptions mlp = mlp_options(*this);
   mlp.bias = mlp_bias;
-  PreNormDecoder::Options options{attention, mlp, llama_hugging_face_names(*this)};
-  return std::make_unique<PreNormDecoder>(*this, std::move(options), runtime, registry, recompute);
+  PreNormDecoder<SelfAttention>::Options options{attention, [mlp](int) { return mlp; },
+                                                 llama_hugging_face_names(*this)};
+  return std::make_unique<PreNormDecoder<SelfAttention>>(*this, std::move(options), runtime, registry, recompute);
 }
 
 }  // namespace deepflow

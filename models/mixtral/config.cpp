@@ -9,20 +9,18 @@ void MixtralConfig::read_hf(const HfConfig& config) {
                            .width = 4096,
                            .heads = 32,
                            .kv_heads = 8,
-                           .experts = 8,
-                           .choices = 2,
+                           .head_dim = 0,
                            .ffn = 14336,
                            .vocabulary = 32000,
                            .max_positions = 4096 * 32,
                            .norm_eps = 1e-5,
-                           .rope_theta = 1e6,
-                           .experts_key = "num_local_experts",
-                           .ffn_key = "intermediate_size"});
+                           .rope_theta = 1e6});
+  read_hf_experts(config, {.experts_key = "num_local_experts", .experts = 8, .choices = 2});
   if (config.has("sliding_window")) config.fail("sliding_window", "is not implemented for Mixtral; null is");
 }
 
 nlohmann::json MixtralConfig::to_hf() const {
-  return to_hf_decoder("MixtralForCausalLM", "num_local_experts", "intermediate_size", nlohmann::json::object());
+  return to_hf_decoder("MixtralForCausalLM", hf_experts("num_local_experts"));
 }
 
 }  // namespace deepflow

@@ -15,7 +15,7 @@ void DecoderConfig::declare(OptionGroup& group) {
       .at_least(0)
       .source("Ainslie et al. 2023");
   group.add("head_dim", head_dim).help("columns of one head, even; 0: width / heads").at_least(0);
-  group.add("ffn", ffn).help("columns inside the MLP; 0: 8/3 of width, rounded up to 64").at_least(0);
+  declare_ffn(group);
   group.add("vocabulary", vocabulary).help("rows of the embedding; 0: the tokenizer's size").unit("tokens").at_least(0);
   group.add("max_positions", max_positions)
       .help("longest sequence; 0: the data's sequence length")
@@ -29,6 +29,10 @@ void DecoderConfig::declare(OptionGroup& group) {
       .help("standard deviation of initial weights; divided by sqrt(2 layers) where a layer joins the residual stream")
       .above(0)
       .source("Radford et al. 2019");
+}
+
+void DecoderConfig::declare_ffn(OptionGroup& group) {
+  group.add("ffn", ffn).help("columns inside the MLP; 0: 8/3 of width, rounded up to 64").at_least(0);
 }
 
 void DecoderConfig::fill_in(int64_t vocabulary_size, int64_t sequence) {
@@ -78,12 +82,12 @@ void DecoderConfig::read_hf_decoder(const HfConfig& config, const HfDefaults& d)
   heads = config.positive("num_attention_heads", d.heads);
   kv_heads = config.positive("num_key_value_heads", d.kv_heads > 0 ? d.kv_heads : heads);
   head_dim = config.positive("head_dim", d.head_dim > 0 ? d.head_dim : std::max<int64_t>(1, width / heads));
-  ffn = config.positive("intermediate_size", d.ffn);
+  ffn = config.positive(d.ffn_key, d.ffn);
   vocabulary = config.positive("vocab_size", d.vocabulary);
   max_positions = config.positive("max_position_embeddings", d.max_positions);
   tie_embeddings = config.boolean("tie_word_embeddings", d.tie_embeddings);
-  norm_eps = static_cast<float>(config.number("rms_norm_eps", 1e-6));
-  const HfRope rope = read_hf_rope(config, max_positions);
+  norm_eps = static_cast<float>(config.number("rms_norm_eps", d.norm_eps));
+  const HfRope rope = read_hf_rope(config, max_positions, d.rope_theta);
   rope_theta = rope.theta;
   rope_scaling = rope.scaling;
 }

@@ -31,10 +31,14 @@ struct DecoderConfig : ModelConfig {
   std::optional<Problem> problem() const override;
 
  protected:
+  virtual void declare_ffn(OptionGroup& group);
+
   // What transformers takes for a key that a config.json leaves out; kv_heads 0: heads, head_dim 0: width / heads.
   struct HfDefaults {
     int64_t layers, width, heads, kv_heads, head_dim, ffn, vocabulary, max_positions;
     bool tie_embeddings = false;
+    double norm_eps = 1e-6, rope_theta = 1e4;
+    std::string ffn_key = "intermediate_size";
   };
   void read_hf_decoder(const HfConfig& config, const HfDefaults& defaults);
   // The shared keys, with those that a family adds or has otherwise in `more`.

@@ -4,25 +4,34 @@ namespace deepflow {
 
 std::string layer_name(int64_t layer) { return "layers." + std::to_string(layer); }
 
-ForeignNames decoder_names(int64_t layers, bool tied_head, const std::vector<LayerName>& of_layer) {
+void add_layer_names(NameMap& map, int64_t layer, const std::vector<LayerName>& names) {
+  const std::string theirs = "model.layers." + std::to_string(layer), ours = layer_name(layer);
+  for (const LayerName& name : names) {
+    NameMapEntry weight{theirs + name.theirs + ".weight", {ours + name.ours + ".weight"}};
+    if (name.below) weight.logical.push_back(ours + name.below + ".weight");
+    map.push_back(std::move(weight));
+    if (name.bias) map.push_back({theirs + name.theirs + ".bias", {ours + name.ours + ".bias"}});
+  }
+}
+
+ForeignNames decoder_names(int64_t layers, bool tied_head,
+                           const std::function<void(NameMap& map, int64_t layer)>& add_layer) {
   ForeignNames names;
   names.prefix = "model.";
   names.ignored = {".rotary_emb.inv_freq"};
   NameMap& map = names.map;
   map.push_back({"model.embed_tokens.weight", {"embedding.weight"}});
-  for (int64_t i = 0; i < layers; ++i) {
-    const std::string theirs = "model.layers." + std::to_string(i), ours = layer_name(i);
-    for (const LayerName& name : of_layer) {
-      map.push_back({theirs + name.theirs + ".weight", {ours + name.ours + ".weight"}});
-      if (name.bias) map.push_back({theirs + name.theirs + ".bias", {ours + name.ours + ".bias"}});
-    }
-  }
+  for (int64_t i = 0; i < layers; ++i) add_layer(map, i);
   map.push_back({"model.norm.weight", {"norm.weight"}});
   if (tied_head)
     names.ignored.push_back("lm_head.weight");
   else
     map.push_back({"lm_head.weight", {"head.weight"}});
   return names;
+}
+
+ForeignNames decoder_names(int64_t layers, bool tied_head, const std::vector<LayerName>& of_layer) {
+  return decoder_names(layers, tied_head, [&](NameMap& map, int64_t layer) { add_layer_names(map, layer, of_layer); });
 }
 
 }  // namespace deepflow

@@ -23,37 +23,31 @@ void add_fused(NameMap& map, const std::string& module, const std::string& ours)
   map.push_back({module + ".experts.down_proj", {ours + ".down.weight"}});
 }
 
-NameMap names_of(const MoeDecoderNames& n, bool fused) {
-  NameMap map;
-  add(map, "model.embed_tokens.weight", "embedding.weight");
-  for (int64_t i = 0; i < n.layers; ++i) {
-    const std::string theirs = "model.layers." + std::to_string(i), ours = moe_layer_name(i);
-    for (const auto& name : n.of_layer) add(map, theirs + name.first, ours + name.second);
-    const std::string module = theirs + (fused ? ".mlp" : n.called.module), moe = ours + ".moe";
-    add(map, module + ".gate.weight", moe + ".router.weight");
-    if (n.router_bias)
-      map.push_back({module + ".gate.e_score_correction_bias", {moe + ".router.bias"}, false, -1, true});
-    if (fused)
-      add_fused(map, module, moe);
-    else
-      add_apart(map, module, moe, n.experts, n.called);
-  }
-  add(map, "model.norm.weight", "norm.weight");
-  if (!n.tied_head) add(map, "lm_head.weight", "head.weight");
-  return map;
+void add_experts(NameMap& map, int64_t layer, const MoeDecoderNames& n, bool fused) {
+  const std::string theirs = "model.layers." + std::to_string(layer), ours = layer_name(layer) + ".moe";
+  const std::string module = theirs + (fused ? ".mlp" : n.called.module);
+  add(map, module + ".gate.weight", ours + ".router.weight");
+  if (n.router_bias)
+    map.push_back({module + ".gate.e_score_correction_bias", {ours + ".router.bias"}, false, -1, true});
+  if (fused)
+    add_fused(map, module, ours);
+  else
+    add_apart(map, module, ours, n.experts, n.called);
+}
+
+ForeignNames names_of(const MoeDecoderNames& n, bool fused) {
+  return decoder_names(n.layers, n.tied_head, [&](NameMap& map, int64_t layer) {
+    if (layer < n.dense_layers) return add_layer_names(map, layer, n.of_dense_layer);
+    add_layer_names(map, layer, n.of_layer);
+    add_experts(map, layer, n, fused);
+  });
 }
 
 }  // namespace
 
-std::string moe_layer_name(int64_t layer) { return "layers." + std::to_string(layer); }
-
 ForeignNames moe_decoder_names(const MoeDecoderNames& n) {
-  ForeignNames names;
-  names.map = names_of(n, false);
-  names.also_read = {names_of(n, true)};
-  names.prefix = "model.";
-  names.ignored = {".rotary_emb.inv_freq"};
-  if (n.tied_head) names.ignored.push_back("lm_head.weight");
+  ForeignNames names = names_of(n, false);
+  names.also_read = {names_of(n, true).map};
   if (!n.router_bias) names.ignored.push_back(".e_score_correction_bias");
   return names;
 }

@@ -1,15 +1,8 @@
 #pragma once
 
-#include "core/name_map.h"
-
-#include <cstdint>
-#include <string>
-#include <utility>
-#include <vector>
+#include "models/parts/decoder_names.h"
 
 namespace deepflow {
-
-std::string moe_layer_name(int64_t layer);  // "layers.3"
 
 // What transformers calls the experts of a layer in its files: MODULE.gate.weight is the router,
 // MODULE.experts.N.GATE.weight and so on are the matrices of each expert. Its version 5 keeps them fused in memory,
@@ -21,13 +14,14 @@ struct ExpertNames {
 struct MoeDecoderNames {
   int64_t layers = 0, experts = 0;
   bool tied_head = false;
-  bool router_bias = false;  // as DeepSeek-V3 calls it: transformers has none for other families
-  std::vector<std::pair<std::string, std::string>>
-      of_layer;  // theirs, ours: {".self_attn.q_proj.weight", ".attention.q.weight"}
+  bool router_bias = false;         // as DeepSeek-V3 calls it: transformers has none for other families
+  std::vector<LayerName> of_layer;  // of those with experts, all but them
   ExpertNames called;
+  int64_t dense_layers = 0;  // how many layers come first that have no experts
+  std::vector<LayerName> of_dense_layer = {};
 };
 
-// Embedding, layers with what of_layer says and their experts, final norm and, unless tied, the head.
+// Embedding, layers and their experts, final norm and, unless tied, the head.
 ForeignNames moe_decoder_names(const MoeDecoderNames& names);
 
 }  // namespace deepflow

@@ -34,8 +34,8 @@ void declare(OptionGroup& group, RopeScaling& s) {
       .at_least(1);
 }
 
-HfRope read_hf_rope(const HfConfig& config, int64_t max_positions) {
-  HfRope out{config.number("rope_theta", 10000), std::nullopt};
+HfRope read_hf_rope(const HfConfig& config, int64_t max_positions, double theta) {
+  HfRope out{config.number("rope_theta", theta), std::nullopt};
   const std::string key = config.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
   if (!config.has(key)) return out;
   const HfConfig rope = config.object(key);

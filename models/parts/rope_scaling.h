@@ -23,8 +23,9 @@ struct HfRope {
   double theta = 10000;
   std::optional<RopeScaling> scaling;
 };
-// max_positions: what original_max_position_embeddings is where it is not said. Throws DataError for other kinds.
-HfRope read_hf_rope(const HfConfig& config, int64_t max_positions);
+// max_positions: what original_max_position_embeddings is where it is not said; theta likewise. Throws DataError for
+// other kinds.
+HfRope read_hf_rope(const HfConfig& config, int64_t max_positions, double theta);
 // The keys of both versions.
 nlohmann::json hf_rope(const HfRope& rope);
 

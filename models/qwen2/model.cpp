@@ -12,8 +12,9 @@ std::unique_ptr<CausalModel> Qwen2Config::build(Runtime& runtime, ParameterRegis
     o.window = window.of_layer(layer);
     return o;
   };
-  PreNormDecoder::Options options{attention, mlp_options(*this), qwen2_hugging_face_names(*this)};
-  return std::make_unique<PreNormDecoder>(*this, std::move(options), runtime, registry, recompute);
+  PreNormDecoder<SelfAttention>::Options options{attention, [this](int) { return mlp_options(*this); },
+                                                 qwen2_hugging_face_names(*this)};
+  return std::make_unique<PreNormDecoder<SelfAttention>>(*this, std::move(options), runtime, registry, recompute);
 }
 
 }  // namespace deepflow

@@ -16,15 +16,14 @@ void Qwen3MoeConfig::read_hf(const HfConfig& config) {
                            .width = 2048,
                            .heads = 32,
                            .kv_heads = 4,
-                           .experts = 128,
-                           .choices = 8,
+                           .head_dim = 0,
                            .ffn = 768,
                            .vocabulary = 151936,
                            .max_positions = 32768,
-                           .norm_eps = 1e-6,
-                           .rope_theta = 1e4,
-                           .experts_key = config.has("num_local_experts") ? "num_local_experts" : "num_experts",
                            .ffn_key = "moe_intermediate_size"});
+  read_hf_experts(config, {.experts_key = config.has("num_local_experts") ? "num_local_experts" : "num_experts",
+                           .experts = 128,
+                           .choices = 8});
   dense_ffn = config.positive("intermediate_size", 6144);
   normalise_weights = config.boolean("norm_topk_prob", false);
   attention_bias = config.boolean("attention_bias", false);
@@ -34,13 +33,15 @@ void Qwen3MoeConfig::read_hf(const HfConfig& config) {
 }
 
 nlohmann::json Qwen3MoeConfig::to_hf() const {
-  return to_hf_decoder("Qwen3MoeForCausalLM", "num_experts", "moe_intermediate_size",
-                       {{"intermediate_size", dense_ffn > 0 ? dense_ffn : ffn * expert_choices},
-                        {"norm_topk_prob", normalise_weights},
-                        {"decoder_sparse_step", 1},
-                        {"mlp_only_layers", nlohmann::json::array()},
-                        {"attention_bias", attention_bias},
-                        {"use_sliding_window", false}});
+  nlohmann::json more = hf_experts("num_experts");
+  more.update({{"intermediate_size", dense_ffn > 0 ? dense_ffn : ffn * expert_choices},
+               {"moe_intermediate_size", ffn},
+               {"norm_topk_prob", normalise_weights},
+               {"decoder_sparse_step", 1},
+               {"mlp_only_layers", nlohmann::json::array()},
+               {"attention_bias", attention_bias},
+               {"use_sliding_window", false}});
+  return to_hf_decoder("Qwen3MoeForCausalLM", more);
 }
 
 }  // namespace deepflow

@@ -11,7 +11,7 @@ struct Qwen3MoeConfig final : MoeDecoderConfig {
   bool attention_bias = false;
   int64_t dense_ffn = 0;  // of a layer without experts, of which there are none: config.json names it all the same
 
-  Qwen3MoeConfig() { norm_eps = 1e-6f, experts = 128, expert_choices = 8; }
+  Qwen3MoeConfig() { rope_theta = 1e6, norm_eps = 1e-6f, experts = 128, expert_choices = 8; }
   std::string family() const override { return "qwen3_moe"; }
   std::unique_ptr<ModelConfig> clone() const override { return std::make_unique<Qwen3MoeConfig>(*this); }
   void declare(OptionGroup& group) override;
