@@ -10,7 +10,7 @@ namespace deepflow::cpu {
 // An online softmax under way, whose keys arrive in several runs (Milakov & Gimelshein 2018). In f32, so that nothing
 // is lost between the runs.
 struct AttentionState {
-  float* out;            // [q_rows, heads * head_dim]: sum of exp(score - maximum) * value; null: one run is all
+  float* out;            // [q_rows, heads * value_dim]: sum of exp(score - maximum) * value; null: one run is all
   int64_t ld_out;        //
   float *maximum, *sum;  // [heads, q_rows]: largest score, sum of exp(score - maximum)
   bool begun;            // false: there was no run before, whatever the memory holds
@@ -24,15 +24,15 @@ template <class T>
 struct AttentionGroup {
   const T *q, *k, *v;
   int64_t ld_q, ld_k, ld_v;
-  T* o;  // [q_rows, heads * head_dim]; the backward pass reads it
+  T* o;  // [q_rows, heads * value_dim]; the backward pass reads it
   int64_t ld_o;
   float* lse;                     // [heads, q_rows]: log of the sum of exp(score); null: not wanted
   const int32_t* document_start;  // [q_rows]; null: 0
   int64_t q_rows, kv_rows;
-  int64_t past;    // key rows before query row 0 when nothing is missing between the two runs
-  int64_t origin;  // what document_start counts key row 0 as
-  int64_t heads, head_dim;
-  int64_t window;  // 0: no limit
+  int64_t past;                        // key rows before query row 0 when nothing is missing between the two runs
+  int64_t origin;                      // what document_start counts key row 0 as
+  int64_t heads, head_dim, value_dim;  // columns of a query and of a key; of a value
+  int64_t window;                      // 0: no limit
   float scale;
   float softcap;         // c > 0: scores are c * tanh(scale * q . k / c); 0: scale * q . k
   AttentionState state;  // forward only
@@ -52,8 +52,10 @@ struct AttentionGradients {
 
 // A group may be cut in `parts` for several threads: forward by query blocks; backward by key blocks, where every part
 // leaves its share of dq in its own scratch and attention_backward_finish adds them up in the order of the parts.
-// Scratch: 64-byte aligned, as many bytes as *_scratch says, any content, one a part. head_dim: even.
-// T: float, BF16, F16; G: AttentionGradients.
+// Scratch: 64-byte aligned, as many bytes as *_scratch says, any content, one a part. head_dim, value_dim:
+// even.
+// Keys and values may be the same memory (ld_k = ld_v, v = k), except in backward. T: float, BF16, F16; G:
+// AttentionGradients.
 DF_DECLARE_KERNELS(
     template <class T> size_t attention_forward_scratch(const AttentionGroup<T>& a);
     template <class T> void attention_forward(const AttentionGroup<T>& a, int64_t part, int64_t parts, void* scratch);

@@ -14,7 +14,7 @@ struct BackwardScratch {
   E *weights, *d_scores;                     // [64, 64]: transposed weights and the gradient of the scores
   float *scores, *d_weights;                 // [64, 64]
   float* dq;                                 // [heads or 1, query blocks, padded head, 64], transposed
-  float *dk, *dv;                            // [key blocks or 1, 64, padded head]
+  float *dk, *dv;                            // [key blocks or 1, 64, padded head or value]
   float *lse, *delta;         // [padded rows] of one head, lse as weight_of wants it; delta: rows of d_o * o
   int64_t *lowest, *highest;  // [query blocks]: range of the rows' first keys
   float* first;               // [padded rows]: first key of every query row
@@ -22,16 +22,21 @@ struct BackwardScratch {
 
   template <class T>
   BackwardScratch(const AttentionGroup<T>& a, int64_t parts, void* base) {
-    const int64_t blocks = (a.q_rows + kBlock - 1) / kBlock, padded = padded_head(a.head_dim);
+    const int64_t blocks = (a.q_rows + kBlock - 1) / kBlock;
+    const int64_t padded = padded_head(a.head_dim), padded_value = padded_head(a.value_dim);
     const int64_t key_blocks = a.heads > 1 ? (a.kv_rows + kBlock - 1) / kBlock : 1;
     Scratch s{static_cast<char*>(base)};
     dq = s.take<float>((parts > 1 ? a.heads : 1) * blocks * kBlock * padded);  // first: the finish reads only this
-    for (E** p : {&queries, &queries_t, &d_out, &d_out_t}) *p = s.take<E>(blocks * kBlock * padded);
-    for (E** p : {&keys, &values, &keys_t, &stage_rows}) *p = s.take<E>(kBlock * padded);
+    for (E** p : {&queries, &queries_t}) *p = s.take<E>(blocks * kBlock * padded);
+    for (E** p : {&d_out, &d_out_t}) *p = s.take<E>(blocks * kBlock * padded_value);
+    for (E** p : {&keys, &keys_t}) *p = s.take<E>(kBlock * padded);
+    values = s.take<E>(kBlock * padded_value);
+    stage_rows = s.take<E>(kBlock * larger(padded, padded_value));
     for (E** p : {&weights, &d_scores}) *p = s.take<E>(kBlock * kBlock);
     pairs = s.take<E>(kBlock * larger(kBlock, padded));
     for (float** p : {&scores, &d_weights}) *p = s.take<float>(kBlock * kBlock);
-    for (float** p : {&dk, &dv}) *p = s.take<float>(key_blocks * kBlock * padded);
+    dk = s.take<float>(key_blocks * kBlock * padded);
+    dv = s.take<float>(key_blocks * kBlock * padded_value);
     for (float** p : {&lse, &delta, &first}) *p = s.take<float>(blocks * kBlock);
     for (int64_t** p : {&lowest, &highest}) *p = s.take<int64_t>(blocks);
     bytes = s.used;
@@ -59,19 +64,20 @@ void find_first_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s) {
 
 // Right operands of one query block, its log-sum-exp and delta.
 template <class T, class G, class E>
-void pack_queries(const AttentionGroup<T>& a, const G& g, const BackwardScratch<E>& s, int64_t head, int64_t row,
-                  int64_t padded) {
-  const int64_t rows = smaller(kBlock, a.q_rows - row), k = round_up(rows, 16), column = head * a.head_dim;
-  stage(a.q + row * a.ld_q + column, a.ld_q, rows, a.head_dim, s.stage_rows, padded, k);
+void pack_queries(const AttentionGroup<T>& a, const G& g, const BackwardScratch<E>& s, int64_t head, int64_t row) {
+  const int64_t padded = padded_head(a.head_dim), padded_value = padded_head(a.value_dim);
+  const int64_t rows = smaller(kBlock, a.q_rows - row), k = round_up(rows, 16), column = head * a.value_dim;
+  stage(a.q + row * a.ld_q + head * a.head_dim, a.ld_q, rows, a.head_dim, s.stage_rows, padded, k);
   pair_rows(s.stage_rows, padded, k, padded, s.queries + row * padded, padded);
   transpose_lanes(s.stage_rows, padded / kGroup<E>, k, padded / kGroup<E>, s.queries_t + row * padded, kBlock);
-  stage(g.d_o + row * g.ld_do + column, g.ld_do, rows, a.head_dim, s.stage_rows, padded, k);
-  pair_rows(s.stage_rows, padded, k, padded, s.d_out + row * padded, padded);
-  transpose_lanes(s.stage_rows, padded / kGroup<E>, k, padded / kGroup<E>, s.d_out_t + row * padded, kBlock);
+  stage(g.d_o + row * g.ld_do + column, g.ld_do, rows, a.value_dim, s.stage_rows, padded_value, k);
+  pair_rows(s.stage_rows, padded_value, k, padded_value, s.d_out + row * padded_value, padded_value);
+  transpose_lanes(s.stage_rows, padded_value / kGroup<E>, k, padded_value / kGroup<E>, s.d_out_t + row * padded_value,
+                  kBlock);
   for (int64_t r = row; r < row + k; ++r) {
     F32 sum = zero();
     if (r < a.q_rows)
-      for_each_vector(a.head_dim, [&](int64_t j, auto lanes) {
+      for_each_vector(a.value_dim, [&](int64_t j, auto lanes) {
         sum = fma(load(g.d_o + r * g.ld_do + column + j, lanes), load(a.o + r * a.ld_o + column + j, lanes), sum);
       });
     s.delta[r] = reduce_add(sum);
@@ -80,9 +86,10 @@ void pack_queries(const AttentionGroup<T>& a, const G& g, const BackwardScratch<
 }
 
 template <class T, class E>
-void pack_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_t key, int64_t padded) {
+void pack_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_t key) {
+  const int64_t padded = padded_head(a.head_dim);
   const int64_t rows = smaller(kBlock, a.kv_rows - key), k = round_up(rows, 16);
-  stage(a.v + key * a.ld_v, a.ld_v, rows, a.head_dim, s.values, padded, k);
+  stage(a.v + key * a.ld_v, a.ld_v, rows, a.value_dim, s.values, padded_head(a.value_dim), k);
   stage(a.k + key * a.ld_k, a.ld_k, rows, a.head_dim, s.keys, padded, k);
   // Lanes of paired keys [k / group, padded], transposed, are the transposed keys [padded, k].
   const int64_t lanes = round_up(k / kGroup<E>, 16);
@@ -158,10 +165,12 @@ void write_queries(const AttentionGroup<T>& a, const G& g, int64_t head, const f
       }
 }
 
+// Rows of one key block, `columns` of `padded`.
 template <bool kAdd, class T, class Out>
-void write_keys(const AttentionGroup<T>& a, Out* to, int64_t ld, const float* from, int64_t key, int64_t padded) {
+void write_keys(const AttentionGroup<T>& a, Out* to, int64_t ld, const float* from, int64_t key, int64_t columns,
+                int64_t padded) {
   for (int64_t r = key; r < smaller(key + kBlock, a.kv_rows); ++r)
-    for_each_vector(a.head_dim, [&](int64_t j, auto lanes) {
+    for_each_vector(columns, [&](int64_t j, auto lanes) {
       store_or_add<kAdd>(to + r * ld + j, load(from + (r - key) * padded + j), lanes);
     });
 }
@@ -171,6 +180,7 @@ template <class T, class E>
 void attend_back(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_t key, float* dq, float* dk,
                  float* dv) {
   const int64_t padded = padded_head(a.head_dim), cols = round_up(a.head_dim, 16);
+  const int64_t padded_value = padded_head(a.value_dim), value_cols = round_up(a.value_dim, 16);
   const int64_t keys = round_up(smaller(kBlock, a.kv_rows - key), 16);
   const bool same_rows = a.past == 0;
   for (int64_t row = same_rows ? key : 0; row < a.q_rows; row += kBlock) {
@@ -181,11 +191,11 @@ void attend_back(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_
     const int64_t strip = diagonal ? kStrip : keys;
     for (int64_t c = 0; c < keys; c += strip) {
       const int64_t r = diagonal ? c : 0, at = c * kBlock + r, operand = r * kGroup<E>;
-      const E *q_t = s.queries_t + row * padded, *d_t = s.d_out_t + row * padded;
+      const E *q_t = s.queries_t + row * padded, *d_t = s.d_out_t + row * padded_value;
       multiply<false>(s.scores + at, kBlock, s.keys + c * padded, padded, q_t + operand, kBlock, strip, rows - r,
                       a.head_dim);
-      multiply<false>(s.d_weights + at, kBlock, s.values + c * padded, padded, d_t + operand, kBlock, strip, rows - r,
-                      a.head_dim);
+      multiply<false>(s.d_weights + at, kBlock, s.values + c * padded_value, padded_value, d_t + operand, kBlock, strip,
+                      rows - r, a.value_dim);
     }
     const bool masked = diagonal || s.highest[block] > key || key + keys > a.kv_rows;
     if (a.softcap > 0)
@@ -194,8 +204,9 @@ void attend_back(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int64_
       differentiate<false>(a, s, key, keys, row, rows, diagonal, masked);
     for (int64_t c = 0; c < keys; c += strip) {
       const int64_t r = diagonal ? c : 0, at = c * kBlock + r;
-      const E *d_out = s.d_out + (row + r) * padded, *queries = s.queries + (row + r) * padded;
-      multiply<true>(dv + c * padded, padded, s.weights + at, kBlock, d_out, padded, strip, cols, rows - r);
+      const E *d_out = s.d_out + (row + r) * padded_value, *queries = s.queries + (row + r) * padded;
+      multiply<true>(dv + c * padded_value, padded_value, s.weights + at, kBlock, d_out, padded_value, strip,
+                     value_cols, rows - r);
       multiply<true>(dk + c * padded, padded, s.d_scores + at, kBlock, queries, padded, strip, cols, rows - r);
     }
     pair_rows(s.d_scores, kBlock, keys, rows, s.pairs, kBlock);
@@ -219,23 +230,25 @@ template <class G>
 void attention_backward(const AttentionGroup<typename G::Element>& a, const G& g, int64_t part, int64_t parts,
                         void* scratch) {
   const BackwardScratch<typename OperandOf<typename G::Element>::Type> s(a, parts, scratch);
-  const int64_t padded = padded_head(a.head_dim), padded_rows = round_up(a.q_rows, kBlock);
+  const int64_t padded = padded_head(a.head_dim), padded_value = padded_head(a.value_dim);
+  const int64_t padded_rows = round_up(a.q_rows, kBlock);
   find_first_keys(a, s);
   for (int64_t head = 0; head < a.heads; ++head) {
     float* dq = s.dq + (parts > 1 ? head * padded_rows * padded : 0);
     clear(dq, padded_rows * padded);
-    for (int64_t row = 0; row < a.q_rows; row += kBlock) pack_queries(a, g, s, head, row, padded);
+    for (int64_t row = 0; row < a.q_rows; row += kBlock) pack_queries(a, g, s, head, row);
     for (int64_t key = part * kBlock; key < a.kv_rows; key += parts * kBlock) {
-      const int64_t at = a.heads > 1 ? key * padded : 0;
+      const int64_t first = a.heads > 1 ? key : 0;
+      float *dk = s.dk + first * padded, *dv = s.dv + first * padded_value;
       if (head == 0) {
-        clear(s.dk + at, kBlock * padded);
-        clear(s.dv + at, kBlock * padded);
+        clear(dk, kBlock * padded);
+        clear(dv, kBlock * padded_value);
       }
-      pack_keys(a, s, key, padded);
-      attend_back(a, s, key, dq, s.dk + at, s.dv + at);
+      pack_keys(a, s, key);
+      attend_back(a, s, key, dq, dk, dv);
       if (head + 1 == a.heads) {
-        write_keys<G::kAdd>(a, g.dk, g.ld_dkv, s.dk + at, key, padded);
-        write_keys<G::kAdd>(a, g.dv, g.ld_dkv, s.dv + at, key, padded);
+        write_keys<G::kAdd>(a, g.dk, g.ld_dkv, dk, key, a.head_dim, padded);
+        write_keys<G::kAdd>(a, g.dv, g.ld_dkv, dv, key, a.value_dim, padded_value);
       }
     }
     if (parts == 1) write_queries(a, g, head, dq, 1, 0);

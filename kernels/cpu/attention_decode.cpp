@@ -105,11 +105,12 @@ void attention_decode(const AttentionGroup<T>& a, const T* next_keys, float* scr
   for (int64_t row = 0; row < a.q_rows; ++row) {
     const int64_t first = first_key(a, row), keys = a.past + row + 1 - first;
     const T *q = a.q + row * a.ld_q, *k = a.k + first * a.ld_k, *v = a.v + first * a.ld_v;
+    const bool apart = a.k != a.v;
     int64_t key = 0;
     for (; key + kKeys <= keys; key += kKeys) {
       for (int64_t i = key; i < key + kKeys; ++i) {
         prefetch_row(k + (i + kAhead) * a.ld_k, a.head_dim);
-        if (i < kFirst) prefetch_row(v + i * a.ld_v, a.head_dim);
+        if (i < kFirst && apart) prefetch_row(v + i * a.ld_v, a.value_dim);
       }
       for (int64_t head = 0; head < a.heads; ++head)
         score<kKeys>(q + head * a.head_dim, k + key * a.ld_k, a.ld_k, a.head_dim, a.scale,
@@ -125,12 +126,12 @@ void attention_decode(const AttentionGroup<T>& a, const T* next_keys, float* scr
         for (int64_t i = 0; i < keys && i < kFirst; ++i) prefetch_row(next_keys + i * a.ld_k, a.head_dim);
       if (a.softcap > 0) soften(q, weights, keys, a.softcap);
       const F32 inverse = splat(1.0f / exponentiate(weights, keys));
-      T* o = a.o + row * a.ld_o + head * a.head_dim;
+      T* o = a.o + row * a.ld_o + head * a.value_dim;
       int64_t j = 0;
-      for (; j + kColumns * kLanes <= a.head_dim; j += kColumns * kLanes)
+      for (; j + kColumns * kLanes <= a.value_dim; j += kColumns * kLanes)
         weigh<kColumns>(weights, v + j, a.ld_v, keys, inverse, o + j, AllLanes{});
-      for (; j + kLanes <= a.head_dim; j += kLanes) weigh<1>(weights, v + j, a.ld_v, keys, inverse, o + j, AllLanes{});
-      if (j < a.head_dim) weigh<1>(weights, v + j, a.ld_v, keys, inverse, o + j, a.head_dim - j);
+      for (; j + kLanes <= a.value_dim; j += kLanes) weigh<1>(weights, v + j, a.ld_v, keys, inverse, o + j, AllLanes{});
+      if (j < a.value_dim) weigh<1>(weights, v + j, a.ld_v, keys, inverse, o + j, a.value_dim - j);
     }
   }
 }

@@ -11,21 +11,22 @@ template <class E>
 struct ForwardScratch {
   E *keys, *values;             // right operands: per key block keys transposed, values with rows paired
   E *queries, *weights;         // left operands of one query block: [64, padded head], exp(score - maximum) [64, 64]
-  float *scores, *out;          // [64, 64], [64, padded head]
+  float *scores, *out;          // [64, 64], [64, padded value]
   float *maximum, *correction;  // [64]
   float* sums;                  // [64, kLanes]: sums of weights, still spread over the lanes
   size_t bytes;
 
   template <class T>
   ForwardScratch(const AttentionGroup<T>& a, void* base) {
-    const int64_t blocks = (a.kv_rows + kBlock - 1) / kBlock, padded = padded_head(a.head_dim);
+    const int64_t blocks = (a.kv_rows + kBlock - 1) / kBlock;
+    const int64_t padded = padded_head(a.head_dim), padded_value = padded_head(a.value_dim);
     Scratch s{static_cast<char*>(base)};
     keys = s.take<E>(blocks * kBlock * padded);
-    values = s.take<E>(blocks * kBlock * padded);
-    queries = s.take<E>(kBlock * padded);
+    values = s.take<E>(blocks * kBlock * padded_value);
+    queries = s.take<E>(kBlock * larger(padded, padded_value));
     weights = s.take<E>(kBlock * kBlock);
     scores = s.take<float>(kBlock * kBlock);
-    out = s.take<float>(kBlock * padded);
+    out = s.take<float>(kBlock * padded_value);
     maximum = s.take<float>(kBlock);
     correction = s.take<float>(kBlock);
     sums = s.take<float>(kBlock * kLanes);
@@ -120,8 +121,8 @@ void begin_rows(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t 
     const int64_t at = head * a.q_rows + row + r;
     s.maximum[r] = a.state.maximum[at];
     s.sums[r * kLanes] = a.state.sum[at];
-    const float* out = a.state.out + (row + r) * a.state.ld_out + head * a.head_dim;
-    for_each_vector(a.head_dim, [&](int64_t j, auto lanes) { store(s.out + r * padded + j, load(out + j, lanes)); });
+    const float* out = a.state.out + (row + r) * a.state.ld_out + head * a.value_dim;
+    for_each_vector(a.value_dim, [&](int64_t j, auto lanes) { store(s.out + r * padded + j, load(out + j, lanes)); });
   }
 }
 
@@ -132,8 +133,8 @@ void keep_rows(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t h
     const int64_t at = head * a.q_rows + row + r;
     a.state.maximum[at] = s.maximum[r];
     a.state.sum[at] = reduce_add(load(s.sums + r * kLanes));
-    float* out = a.state.out + (row + r) * a.state.ld_out + head * a.head_dim;
-    for_each_vector(a.head_dim, [&](int64_t j, auto lanes) { store(out + j, load(s.out + r * padded + j), lanes); });
+    float* out = a.state.out + (row + r) * a.state.ld_out + head * a.value_dim;
+    for_each_vector(a.value_dim, [&](int64_t j, auto lanes) { store(out + j, load(s.out + r * padded + j), lanes); });
   }
 }
 
@@ -143,26 +144,27 @@ void write_rows(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t 
   for (int64_t r = 0; r < rows; ++r) {
     const float sum = reduce_add(load(s.sums + r * kLanes));
     const F32 inverse = splat(1.0f / sum);
-    T* o = a.o + (row + r) * a.ld_o + head * a.head_dim;
-    for_each_vector(a.head_dim,
+    T* o = a.o + (row + r) * a.ld_o + head * a.value_dim;
+    for_each_vector(a.value_dim,
                     [&](int64_t j, auto lanes) { store(o + j, load(s.out + r * padded + j) * inverse, lanes); });
     if (a.lse) a.lse[head * a.q_rows + row + r] = s.maximum[r] + __builtin_logf(sum);
   }
 }
 
 template <class T, class E>
-void pack_keys(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t block, int64_t padded) {
+void pack_keys(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t block) {
+  const int64_t padded = padded_head(a.head_dim), padded_value = padded_head(a.value_dim);
   const int64_t row = block * kBlock, rows = smaller(kBlock, a.kv_rows - row), k = round_up(rows, 16);
   stage(a.k + row * a.ld_k, a.ld_k, rows, a.head_dim, s.queries, padded, k);
   transpose_lanes(s.queries, padded / kGroup<E>, k, padded / kGroup<E>, s.keys + row * padded, kBlock);
-  stage(a.v + row * a.ld_v, a.ld_v, rows, a.head_dim, s.queries, padded, k);
-  pair_rows(s.queries, padded, k, padded, s.values + row * padded, padded);
+  stage(a.v + row * a.ld_v, a.ld_v, rows, a.value_dim, s.queries, padded_value, k);
+  pair_rows(s.queries, padded_value, k, padded_value, s.values + row * padded_value, padded_value);
 }
 
 // One block of query rows of one head against every key block that they see.
 template <class T, class E>
 void attend(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head, int64_t row) {
-  const int64_t padded = padded_head(a.head_dim), past = a.past;
+  const int64_t padded = padded_head(a.head_dim), padded_value = padded_head(a.value_dim), past = a.past;
   const int64_t rows = smaller(kBlock, a.q_rows - row), padded_rows = round_up(rows, 16);
   const int64_t end = smaller(a.kv_rows, past + row + rows);
   int64_t lowest = end, highest = 0, first[kBlock];
@@ -173,7 +175,7 @@ void attend(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head
   }
   if (a.state.begun && lowest == end) return;
   stage(a.q + row * a.ld_q + head * a.head_dim, a.ld_q, rows, a.head_dim, s.queries, padded, padded_rows);
-  begin_rows(a, s, head, row, rows, padded_rows, padded);
+  begin_rows(a, s, head, row, rows, padded_rows, padded_value);
 
   for (int64_t key = lowest / kBlock * kBlock; key < end; key += kBlock) {
     const int64_t keys = round_up(smaller(kBlock, a.kv_rows - key), 16);
@@ -191,15 +193,15 @@ void attend(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t head
                       strip, step.seen(r), a.head_dim);
     if (a.softcap > 0) squash_scores(a, s, step);
     raise_maxima(s, step, score_scale(a));
-    weigh(a.q, s, step, padded, score_scale(a));
+    weigh(a.q, s, step, padded_value, score_scale(a));
     for (int64_t r = 0; r < padded_rows; r += strip)
-      multiply<true>(s.out + r * padded, padded, s.weights + r * kBlock, kBlock, s.values + key * padded, padded, strip,
-                     round_up(a.head_dim, 16), step.seen(r));
+      multiply<true>(s.out + r * padded_value, padded_value, s.weights + r * kBlock, kBlock,
+                     s.values + key * padded_value, padded_value, strip, round_up(a.value_dim, 16), step.seen(r));
   }
   if (a.state.out)
-    keep_rows(a, s, head, row, rows, padded);
+    keep_rows(a, s, head, row, rows, padded_value);
   else
-    write_rows(a, s, head, row, rows, padded);
+    write_rows(a, s, head, row, rows, padded_value);
 }
 
 }  // namespace
@@ -218,7 +220,7 @@ void attention_forward(const AttentionGroup<T>& a, int64_t part, int64_t parts, 
   const int64_t own_last = last_block - (last_block - part % parts + parts) % parts;
   if (own_last < 0) return;
   const int64_t seen = smaller(a.kv_rows, a.past + smaller(a.q_rows, (own_last + 1) * kBlock));
-  for (int64_t block = lowest / kBlock; block * kBlock < seen; ++block) pack_keys(a, s, block, padded_head(a.head_dim));
+  for (int64_t block = lowest / kBlock; block * kBlock < seen; ++block) pack_keys(a, s, block);
   for (int64_t row = part * kBlock; row < a.q_rows; row += parts * kBlock)
     for (int64_t head = 0; head < a.heads; ++head) attend(a, s, head, row);
 }
@@ -230,9 +232,9 @@ void attention_forward_finish(const AttentionGroup<T>& a) {
       const int64_t at = head * a.q_rows + row;
       const float sum = a.state.sum[at];
       const F32 inverse = splat(1.0f / sum);
-      const float* out = a.state.out + row * a.state.ld_out + head * a.head_dim;
-      T* o = a.o + row * a.ld_o + head * a.head_dim;
-      for_each_vector(a.head_dim, [&](int64_t j, auto lanes) { store(o + j, load(out + j, lanes) * inverse, lanes); });
+      const float* out = a.state.out + row * a.state.ld_out + head * a.value_dim;
+      T* o = a.o + row * a.ld_o + head * a.value_dim;
+      for_each_vector(a.value_dim, [&](int64_t j, auto lanes) { store(o + j, load(out + j, lanes) * inverse, lanes); });
       if (a.lse) a.lse[at] = a.state.maximum[at] + __builtin_logf(sum);
     }
 }

@@ -42,14 +42,16 @@ float biased(const float* scores, const float* bias, int64_t expert) {
   return bias ? scores[expert] + bias[expert] : scores[expert];
 }
 
-// A bit for each of the groups whose two best experts have the largest sums.
+// A bit for each of the groups whose group_best best experts have the largest sums.
 uint64_t best_groups(const float* scores, const float* bias, const ExpertSelection& s) {
   const int64_t size = s.experts / s.groups;
   Largest groups(s.top_groups);
   for (int64_t g = 0; g < s.groups; ++g) {
-    Largest two(2);
-    for (int64_t e = g * size; e < (g + 1) * size; ++e) two.offer(biased(scores, bias, e), e);
-    groups.offer(two.count() > 1 ? two.value(0) + two.value(1) : two.value(0), g);
+    Largest best(s.group_best);
+    for (int64_t e = g * size; e < (g + 1) * size; ++e) best.offer(biased(scores, bias, e), e);
+    float sum = best.value(0);
+    for (int64_t i = 1; i < best.count(); ++i) sum += best.value(i);
+    groups.offer(sum, g);
   }
   uint64_t bits = 0;
   for (int64_t i = 0; i < groups.count(); ++i) bits |= uint64_t{1} << groups.index(i);

@@ -10,7 +10,7 @@ constexpr int64_t kMostChoices = 64, kMostGroups = 64;
 
 // How experts are picked (kernels/ops/router.h). choices <= experts of the top groups.
 struct ExpertSelection {
-  int64_t experts, groups, top_groups, choices;
+  int64_t experts, groups, group_best, top_groups, choices;
 };
 
 // Rows [begin, end) of f32 matrices [rows, experts]. A row of logits with a NaN or +infinity has NaN scores.

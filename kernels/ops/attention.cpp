@@ -84,8 +84,8 @@ class AttentionNode final : public Node {
 
 Var attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape) {
   const RowInfo& rows = context.rows;
-  check_attention(context, qkv.value, shape, 0);
-  Tensor o = context.empty({rows.rows(), shape.heads * shape.head_dim}, context.compute);
+  check_attention(context, qkv.value, shape.qkv_width(), shape, 0);
+  Tensor o = context.empty({rows.rows(), shape.out_width()}, context.compute);
   Tensor lse = context.empty({rows.batch, shape.heads, rows.sequence}, DType::kF32);
   if (rows.rows() > 0)
     with_compute_type(context.compute,
@@ -95,12 +95,14 @@ Var attention(ForwardContext& context, const Var& qkv, const AttentionShape& sha
   return context.tape->record(std::move(node), std::span(&qkv, 1), std::move(o));
 }
 
-void check_attention(const ForwardContext& context, const Tensor& qkv, const AttentionShape& shape, int64_t past) {
+void check_attention(const ForwardContext& context, const Tensor& qkv, int64_t qkv_width, const AttentionShape& shape,
+                     int64_t past) {
   const RowInfo& rows = context.rows;
-  DF_ASSERT(shape.heads % shape.kv_heads == 0 && shape.head_dim % 2 == 0, "{} heads, {} key heads, head_dim {}",
-            shape.heads, shape.kv_heads, shape.head_dim);
-  DF_ASSERT(qkv.rows() == rows.rows() && qkv.cols() == (shape.heads + 2 * shape.kv_heads) * shape.head_dim,
-            "qkv {} for {} rows", qkv.shape().to_string(), rows.rows());
+  DF_ASSERT(shape.heads % shape.kv_heads == 0 && shape.head_dim % 2 == 0 && shape.value_columns() % 2 == 0,
+            "{} heads, {} key heads, head_dim {}, value_dim {}", shape.heads, shape.kv_heads, shape.head_dim,
+            shape.value_columns());
+  DF_ASSERT(qkv.rows() == rows.rows() && qkv.cols() == qkv_width, "qkv {} for {} rows of {} columns",
+            qkv.shape().to_string(), rows.rows(), qkv_width);
   DF_ASSERT(qkv.dtype() == context.compute && qkv.is_contiguous());
   if (!rows.document_start.defined()) return;
   const int32_t* start = rows.document_start.data<int32_t>();

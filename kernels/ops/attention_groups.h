@@ -56,22 +56,24 @@ cpu::AttentionGroup<T> attention_group(const AttentionShape& shape, const RowInf
   cpu::AttentionGroup<T> a{};
   a.q = q + kv_head * heads * shape.head_dim;
   a.k = q + (shape.heads + kv_head) * shape.head_dim;
-  a.v = q + (shape.heads + shape.kv_heads + kv_head) * shape.head_dim;
+  a.v = q + shape.query_width() + shape.key_width() + kv_head * shape.value_columns();
   a.ld_q = a.ld_k = a.ld_v = qkv.ld();
-  a.o = o.data<T>() + first_row * o.ld() + kv_head * heads * shape.head_dim;
+  a.o = o.data<T>() + first_row * o.ld() + kv_head * heads * shape.value_columns();
   a.ld_o = o.ld();
   if (lse) a.lse = lse + (sequence * shape.heads + kv_head * heads) * rows.sequence;
   if (rows.document_start.defined()) a.document_start = rows.document_start.data<int32_t>() + first_row;
   a.q_rows = a.kv_rows = rows.sequence;
   a.heads = heads;
   a.head_dim = shape.head_dim;
+  a.value_dim = shape.value_columns();
   a.window = shape.window;
   a.scale = shape.scale;
   a.softcap = shape.softcap;
   return a;
 }
 
-// Our own bugs: shapes that do not fit, masks that point past their row.
-void check_attention(const ForwardContext& context, const Tensor& qkv, const AttentionShape& shape, int64_t past);
+// Our own bugs: shapes that do not fit (qkv_width: columns expected of qkv), masks that point past their row.
+void check_attention(const ForwardContext& context, const Tensor& qkv, int64_t qkv_width, const AttentionShape& shape,
+                     int64_t past);
 
 }  // namespace deepflow

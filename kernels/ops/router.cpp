@@ -132,7 +132,8 @@ Var router_scores(ForwardContext& context, const Var& logits, RouterScore kind) 
 Tensor choose_experts(ForwardContext& context, const Tensor& scores, const Routing& routing, Pack* bias) {
   Runtime& rt = context.runtime;
   auto* kernel = DF_KERNEL(rt.isa(), select_experts);
-  const cpu::ExpertSelection selection{scores.cols(), routing.groups, routing.top_groups, routing.choices};
+  const cpu::ExpertSelection selection{scores.cols(), routing.groups, routing.group_best, routing.top_groups,
+                                       routing.choices};
   Tensor expert = context.empty({scores.rows(), routing.choices}, DType::kI32);
   Tensor bias_values;
   if (bias) bias_values = context.store.acquire(*bias, Form::kMaster, context.stream);
@@ -162,8 +163,8 @@ Var router_logits(ForwardContext& context, const Var& x, Pack& weight) {
 Routed route(ForwardContext& context, const Var& logits, const Routing& routing, Pack* bias) {
   const int64_t experts = logits.value.cols(), k = routing.choices;
   DF_ASSERT(logits.value.is_contiguous() && routing.groups > 0 && experts % routing.groups == 0 &&
-                routing.top_groups <= routing.groups && routing.groups <= kMostExpertGroups && k > 0 &&
-                k <= kMostExpertChoices && k <= experts / routing.groups * routing.top_groups,
+                routing.top_groups <= routing.groups && routing.group_best > 0 && routing.groups <= kMostExpertGroups &&
+                k > 0 && k <= kMostExpertChoices && k <= experts / routing.groups * routing.top_groups,
             "{} experts, {} choices, {} of {} groups", experts, k, routing.top_groups, routing.groups);
   DF_ASSERT(!bias || bias->num_elements() == experts, "{}", bias->name);
   Runtime& rt = context.runtime;

@@ -12,9 +12,10 @@ enum class RouterScore : uint8_t {
 struct Routing {
   RouterScore score = RouterScore::kSoftmax;
   int64_t choices = 2;                 // experts of a token
-  int64_t groups = 1, top_groups = 1;  // choices come from the top groups only (DeepSeek-V2, section 2.2.2)
+  int64_t groups = 1, top_groups = 1;  // choices come from the top groups only (DeepSeek-V2, section 2.1.3)
   bool normalise = true;               // weights of a token sum to `scale`
   float scale = 1;
+  int64_t group_best = 2;  // what a group is worth: the sum of its that many best experts
 };
 // The largest choices and groups there may be; groups are equal, and the top ones hold `choices` experts.
 constexpr int64_t kMostExpertChoices = 64, kMostExpertGroups = 64;
@@ -29,9 +30,9 @@ struct Routed {
   Var weights;    // f32 [M, choices]: the score of each choice, normalised and scaled
 };
 
-// Which experts a token goes to, and with what weight. A group's value is the sum of its two best experts, an expert's
-// its score plus its bias; equal ones go by rising index. `bias`, a vector [E] or null, has no part in the weights; its
-// gradient is zero. With scores that are NaN experts are in range and different all the same.
+// Which experts a token goes to, and with what weight. A group's value is the sum of its best experts (group_best),
+// an expert's its score plus its bias; equal ones go by rising index. `bias`, a vector [E] or null, has no part in the
+// weights; its gradient is zero. With scores that are NaN experts are in range and different all the same.
 Routed route(ForwardContext& context, const Var& logits, const Routing& routing, Pack* bias);
 
 // At most `capacity` = ceil(factor * tokens * choices / experts) slots of an expert in each sequence: expert i32

@@ -12,9 +12,6 @@
 namespace deepflow {
 namespace {
 
-int64_t kv_begin(const AttentionShape& shape) { return shape.heads * shape.head_dim; }
-int64_t kv_columns(const AttentionShape& shape) { return 2 * shape.kv_heads * shape.head_dim; }
-
 // Messages to the next rank and from the one before.
 struct RingMessages {
   Communicator& comm;
@@ -33,9 +30,9 @@ struct TravellingKeys {
   Tensor here, next;
 
   TravellingKeys(Runtime& runtime, const AttentionShape& shape, const Tensor& qkv) {
-    here = Tensor::empty(runtime.memory(), {qkv.rows(), kv_columns(shape)}, qkv.dtype());
+    here = Tensor::empty(runtime.memory(), {qkv.rows(), shape.key_width() + shape.value_width()}, qkv.dtype());
     next = Tensor::empty(runtime.memory(), here.shape(), qkv.dtype());
-    copy(runtime, qkv.column_range(kv_begin(shape), qkv.cols()), here);
+    copy(runtime, qkv.column_range(shape.query_width(), qkv.cols()), here);
   }
 };
 
@@ -74,8 +71,8 @@ class RingAttentionNode final : public Node {
   void travel(BackwardContext& context, const Tensor& d_o, Tensor& sums) {
     Runtime& runtime = context.runtime;
     const int n = cp_.size();
-    Tensor dq = sums.column_range(0, kv_begin(local_.shape));
-    Tensor home = sums.column_range(kv_begin(local_.shape), sums.cols());
+    Tensor dq = sums.column_range(0, local_.shape.query_width());
+    Tensor home = sums.column_range(local_.shape.query_width(), sums.cols());
     TravellingKeys kv(runtime, local_.shape, local_.qkv);
     const auto buffer = [&] { return Tensor::empty(runtime.memory(), kv.here.shape(), DType::kF32); };
     Tensor computed = buffer(), arriving = buffer(), leaving = n > 2 ? buffer() : Tensor();
@@ -107,10 +104,11 @@ class RingAttentionNode final : public Node {
 void check_ring(const ForwardContext& context, const Tensor& qkv, const AttentionShape& shape,
                 const ContextParallel& cp) {
   const RowInfo& rows = context.rows;
-  DF_ASSERT(qkv.rows() == rows.rows() && qkv.cols() == (shape.heads + 2 * shape.kv_heads) * shape.head_dim,
-            "qkv {} for {} rows", qkv.shape().to_string(), rows.rows());
-  DF_ASSERT(shape.heads % shape.kv_heads == 0 && shape.head_dim % 2 == 0, "{} heads, {} key heads, head_dim {}",
-            shape.heads, shape.kv_heads, shape.head_dim);
+  DF_ASSERT(qkv.rows() == rows.rows() && qkv.cols() == shape.qkv_width(), "qkv {} for {} rows", qkv.shape().to_string(),
+            rows.rows());
+  DF_ASSERT(shape.heads % shape.kv_heads == 0 && shape.head_dim % 2 == 0 && shape.value_columns() % 2 == 0,
+            "{} heads, {} key heads, head_dim {}, value_dim {}", shape.heads, shape.kv_heads, shape.head_dim,
+            shape.value_columns());
   DF_ASSERT(qkv.dtype() == context.compute && qkv.is_contiguous());
   const auto spans = context_spans(rows.sequence * cp.size(), ContextMethod::kRing, cp.rank(), cp.size());
   DF_ASSERT(rows.spans.size() == spans.size(), "{} spans, {} expected", rows.spans.size(), spans.size());
@@ -126,7 +124,7 @@ Var ring_attention(ForwardContext& context, const Var& qkv, const AttentionShape
   check_ring(context, qkv.value, shape, cp);
   const RowInfo& rows = context.rows;
   std::vector<RingPair> plan = ring_plan(rows, shape.window, cp.rank(), cp.size());
-  RingRows local{shape, rows, qkv.value, context.empty({rows.rows(), kv_begin(shape)}, context.compute),
+  RingRows local{shape, rows, qkv.value, context.empty({rows.rows(), shape.out_width()}, context.compute),
                  context.empty({rows.rows() * shape.heads}, DType::kF32)};
   {
     RingSums sums{context.compute == DType::kF32 ? local.o : context.empty(local.o.shape(), DType::kF32),

@@ -17,7 +17,7 @@ namespace deepflow {
 //
 // Memory: two buffers of keys and values; forward f32 sums like o (none for f32), backward one f32 [M, columns of qkv]
 // and up to three f32 buffers of gradients that travel. Kept for backward: qkv, o and the log-sum-exp, all local.
-// Bytes that a rank sends, with n ranks, M local rows, e bytes an element, c = 2 kv_heads * head_dim columns:
+// Bytes that a rank sends, with n ranks, M local rows, e bytes an element, c = kv_heads * (head_dim + value_dim):
 //   forward (n - 1) M c e, backward (n - 1) M c (e + 4).
 Var ring_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp);
 

@@ -18,7 +18,8 @@ class PairGroups {
   int64_t key_row(int64_t i) const { return sequence(i) * local_.rows.sequence + pair_.key_row; }
   int64_t query_column(int64_t i) const { return kv_head(i) * heads() * local_.shape.head_dim; }
   int64_t key_column(int64_t i) const { return kv_head(i) * local_.shape.head_dim; }
-  int64_t value_column(int64_t i) const { return key_column(i) + local_.shape.kv_heads * local_.shape.head_dim; }
+  int64_t value_column(int64_t i) const { return local_.shape.key_width() + kv_head(i) * local_.shape.value_columns(); }
+  int64_t out_column(int64_t i) const { return kv_head(i) * heads() * local_.shape.value_columns(); }
   // Where the group's rows begin in lse and its like.
   int64_t statistics(int64_t i) const {
     const int64_t before = local_.rows.batch * pair_.query_row;
@@ -33,7 +34,7 @@ class PairGroups {
     a.v = kv + value_column(i);
     a.ld_q = local_.qkv.ld();
     a.ld_k = a.ld_v = kv_.ld();
-    a.o = local_.o.data<T>() + query_row(i) * local_.o.ld() + query_column(i);
+    a.o = local_.o.data<T>() + query_row(i) * local_.o.ld() + out_column(i);
     a.ld_o = local_.o.ld();
     a.lse = local_.lse.data<float>() + statistics(i);
     if (local_.rows.document_start.defined())
@@ -44,13 +45,14 @@ class PairGroups {
     a.origin = pair_.key.first;
     a.heads = heads();
     a.head_dim = local_.shape.head_dim;
+    a.value_dim = local_.shape.value_columns();
     a.window = local_.shape.window;
     a.scale = local_.shape.scale;
     a.softcap = local_.shape.softcap;
     return a;
   }
   cpu::AttentionState state(int64_t i, const RingSums& sums) const {
-    float* out = sums.out.data<float>() + query_row(i) * sums.out.ld() + query_column(i);
+    float* out = sums.out.data<float>() + query_row(i) * sums.out.ld() + out_column(i);
     const bool begun = pair_.query.first != pair_.key.first;  // pairs of the same span come first
     return {out, sums.out.ld(), local_.lse.data<float>() + statistics(i), sums.weights.data<float>() + statistics(i),
             begun};
@@ -102,7 +104,7 @@ void backward(Runtime& runtime, const RingRows& local, const RingPair& pair, con
   const PairGroups<T> groups(local, pair, kv);
   const auto gradients = [&](int64_t i) {
     float* to = dkv.data<float>() + groups.key_row(i) * dkv.ld();
-    return Gradients{d_o.data<T>() + groups.query_row(i) * d_o.ld() + groups.query_column(i),
+    return Gradients{d_o.data<T>() + groups.query_row(i) * d_o.ld() + groups.out_column(i),
                      dq.data<float>() + groups.query_row(i) * dq.ld() + groups.query_column(i),
                      to + groups.key_column(i),
                      to + groups.value_column(i),

@@ -5,8 +5,8 @@
 
 namespace deepflow {
 
-// One rank's rows in a ring attention. kv in what follows: keys and values [M, 2 kv_heads * head_dim] of the rank whose
-// turn it is, in the compute dtype.
+// One rank's rows in a ring attention. kv in what follows: keys and values [M, kv_heads * (head_dim + value_dim)] of
+// the rank whose turn it is, in the compute dtype.
 struct RingRows {
   AttentionShape shape;
   RowInfo rows;
@@ -16,7 +16,7 @@ struct RingRows {
 
 // The sums of the online softmax between two pairs.
 struct RingSums {
-  Tensor out;      // f32 [M, heads * head_dim]; may be the memory of o
+  Tensor out;      // f32 [M, heads * value_dim]; may be the memory of o
   Tensor weights;  // f32, as lse
 };
 

@@ -27,6 +27,19 @@ class RowExchangeNode final : public Node {
   Deal deal_;
 };
 
+class ShareRowsNode final : public Node {
+ public:
+  explicit ShareRowsNode(const TensorParallel& tp) : tp_(tp) {}
+  const char* name() const override { return "share_rows"; }
+  std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
+    Tensor dx = owned_copy(context.runtime, contiguous_rows(context.runtime, std::move(out[0].value)));
+    return {{dx, tp_.comm->all_reduce(dx, ReduceOp::kSum, "rows, sum of gradients")}};
+  }
+
+ private:
+  TensorParallel tp_;
+};
+
 class SplitRowsNode final : public Node {
  public:
   SplitRowsNode(const TensorParallel& tp, const Deal& deal) : tp_(tp), deal_(deal) {}
@@ -96,6 +109,11 @@ Var scatter_rows(ForwardContext& context, const Var& x, const TensorParallel& tp
   const Deal deal{context.rows.rows(), tp.size()};
   const Tensor summands = contiguous_rows(context.runtime, x.value);
   return record(context, x, false, tp, deal, begin_reduce_scatter(context.runtime, tp, deal, summands, "rows, sum"));
+}
+
+Var share_rows(ForwardContext& context, const Var& x, const TensorParallel& tp) {
+  if (!is_split(&tp) || !context.tape) return x;
+  return context.tape->record(std::make_unique<ShareRowsNode>(tp), std::span(&x, 1), x.value);
 }
 
 Var split_rows(ForwardContext& context, const Var& x, const TensorParallel& tp) {

@@ -18,6 +18,10 @@ Var gather_rows(ForwardContext& context, const Var& x, const TensorParallel& tp)
 // forward, one backward.
 Var scatter_rows(ForwardContext& context, const Var& x, const TensorParallel& tp);
 
+// Rows [M, D] that all ranks have alike, for readers of which each rank has a part: the gradient of each rank is one
+// summand, all-reduced in backward. One all-reduce backward.
+Var share_rows(ForwardContext& context, const Var& x, const TensorParallel& tp);
+
 // The same two states of rows that all ranks have alike, for what is computed row by row and only once: with n ranks
 // each works on its dealt rows. Every rank reads the result, and has the gradient, of all M rows.
 // This rank's dealt rows of x [M, D]; the gradient is gathered in backward. One transfer backward.

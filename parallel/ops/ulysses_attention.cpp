@@ -31,20 +31,22 @@ struct Deal {
   int64_t first_kv_head(int64_t rank) const { return rank * shape.kv_heads / ranks(); }
 };
 
-// A block of columns of qkv: `count` heads from `all` of all heads are those from `here` of a rank's.
+// A block of columns of qkv: queries, keys or values. `count` columns from `all` on of all heads are those from `here`
+// on of a rank's.
 struct HeadBlock {
   int64_t all, here, count;
+
+  Tensor of_all(const Tensor& t) const { return t.column_range(all, all + count); }
+  Tensor of_rank(const Tensor& t) const { return t.column_range(here, here + count); }
 };
 std::vector<HeadBlock> head_blocks(const Deal& deal, int64_t rank) {
+  const AttentionShape& all = deal.shape;
   const AttentionShape here = deal.shape_here();
-  const int64_t key = deal.shape.heads + deal.first_kv_head(rank);
-  return {{rank * here.heads, 0, here.heads},
-          {key, here.heads, here.kv_heads},
-          {key + deal.shape.kv_heads, here.heads + here.kv_heads, here.kv_heads}};
-}
-
-Tensor head_columns(const Tensor& t, int64_t head, int64_t count, const AttentionShape& shape) {
-  return t.column_range(head * shape.head_dim, (head + count) * shape.head_dim);
+  const int64_t kv_head = deal.first_kv_head(rank);
+  return {{rank * here.query_width(), 0, here.query_width()},
+          {all.query_width() + kv_head * all.head_dim, here.query_width(), here.key_width()},
+          {all.query_width() + all.key_width() + kv_head * all.value_columns(), here.query_width() + here.key_width(),
+           here.value_width()}};
 }
 
 // Between the order of whole sequences [batch, ranks, local rows] and that of messages [ranks, batch, local rows].
@@ -74,13 +76,12 @@ Tensor block_of(const Deal& deal, const Tensor& messages, int64_t rank) {
 
 // qkv of the local rows, all heads -> of whole sequences, this rank's heads.
 Tensor qkv_by_heads(Runtime& runtime, Stream& stream, const Deal& deal, const Tensor& qkv) {
-  const AttentionShape here = deal.shape_here();
-  const int64_t columns = (here.heads + 2 * here.kv_heads) * here.head_dim;
-  Tensor messages = Tensor::empty(runtime.memory(), {deal.ranks() * deal.rows(), columns}, qkv.dtype());
+  Tensor messages =
+      Tensor::empty(runtime.memory(), {deal.ranks() * deal.rows(), deal.shape_here().qkv_width()}, qkv.dtype());
   for (int64_t r = 0; r < deal.ranks(); ++r)
     for (const HeadBlock& block : head_blocks(deal, r)) {
-      Tensor to = head_columns(block_of(deal, messages, r), block.here, block.count, here);
-      copy(runtime, head_columns(qkv, block.all, block.count, here), to);
+      Tensor to = block.of_rank(block_of(deal, messages, r));
+      copy(runtime, block.of_all(qkv), to);
     }
   messages = exchanged(runtime, stream, deal, messages, "ulysses_attention qkv");
   return reordered(runtime, deal, messages, false);
@@ -88,25 +89,23 @@ Tensor qkv_by_heads(Runtime& runtime, Stream& stream, const Deal& deal, const Te
 
 // The way back of a gradient. Copies of a key head are those of neighbouring ranks.
 Tensor dqkv_by_rows(Runtime& runtime, Stream& stream, const Deal& deal, const Tensor& gradient) {
-  const AttentionShape here = deal.shape_here();
   const Tensor messages =
       exchanged(runtime, stream, deal, reordered(runtime, deal, gradient, true), "ulysses_attention qkv gradient");
-  Tensor result = Tensor::empty(
-      runtime.memory(), {deal.rows(), (deal.shape.heads + 2 * deal.shape.kv_heads) * here.head_dim}, messages.dtype());
+  Tensor result = Tensor::empty(runtime.memory(), {deal.rows(), deal.shape.qkv_width()}, messages.dtype());
   const int64_t copies = std::max<int64_t>(1, deal.ranks() / deal.shape.kv_heads);
-  Tensor sum = Tensor::empty(runtime.memory(), {copies > 1 ? deal.rows() : 0, here.head_dim}, DType::kF32);
   for (int64_t r = 0; r < deal.ranks(); ++r) {
     const std::vector<HeadBlock> blocks = head_blocks(deal, r);
     for (size_t i = 0; i < blocks.size(); ++i) {
       const HeadBlock& block = blocks[i];
-      const Tensor from = head_columns(block_of(deal, messages, r), block.here, block.count, here);
-      Tensor to = head_columns(result, block.all, block.count, here);
+      const Tensor from = block.of_rank(block_of(deal, messages, r));
+      Tensor to = block.of_all(result);
       if (i == 0 || copies == 1) {
         copy(runtime, from, to);
       } else if (r % copies == 0) {
+        Tensor sum = Tensor::empty(runtime.memory(), {deal.rows(), block.count}, DType::kF32);
         copy(runtime, from, sum);
         for (int64_t other = r + 1; other < r + copies; ++other)
-          add_into(runtime, sum, head_columns(block_of(deal, messages, other), block.here, block.count, here));
+          add_into(runtime, sum, block.of_rank(block_of(deal, messages, other)));
         copy(runtime, sum, to);
       }
     }
@@ -118,9 +117,9 @@ Tensor dqkv_by_rows(Runtime& runtime, Stream& stream, const Deal& deal, const Te
 Tensor o_by_rows(Runtime& runtime, Stream& stream, const Deal& deal, const Tensor& o, std::string_view name) {
   const AttentionShape here = deal.shape_here();
   const Tensor messages = exchanged(runtime, stream, deal, reordered(runtime, deal, o, true), name);
-  Tensor result = Tensor::empty(runtime.memory(), {deal.rows(), deal.shape.heads * here.head_dim}, o.dtype());
+  Tensor result = Tensor::empty(runtime.memory(), {deal.rows(), deal.shape.out_width()}, o.dtype());
   for (int64_t r = 0; r < deal.ranks(); ++r) {
-    Tensor to = head_columns(result, r * here.heads, here.heads, here);
+    Tensor to = result.column_range(r * here.out_width(), (r + 1) * here.out_width());
     copy(runtime, block_of(deal, messages, r), to);
   }
   return result;
@@ -128,11 +127,10 @@ Tensor o_by_rows(Runtime& runtime, Stream& stream, const Deal& deal, const Tenso
 
 Tensor o_by_heads(Runtime& runtime, Stream& stream, const Deal& deal, const Tensor& o, std::string_view name) {
   const AttentionShape here = deal.shape_here();
-  Tensor messages =
-      Tensor::empty(runtime.memory(), {deal.ranks() * deal.rows(), here.heads * here.head_dim}, o.dtype());
+  Tensor messages = Tensor::empty(runtime.memory(), {deal.ranks() * deal.rows(), here.out_width()}, o.dtype());
   for (int64_t r = 0; r < deal.ranks(); ++r) {
     Tensor to = block_of(deal, messages, r);
-    copy(runtime, head_columns(o, r * here.heads, here.heads, here), to);
+    copy(runtime, o.column_range(r * here.out_width(), (r + 1) * here.out_width()), to);
   }
   return reordered(runtime, deal, exchanged(runtime, stream, deal, messages, name), false);
 }
@@ -185,8 +183,8 @@ RowInfo whole_rows(ForwardContext& context, const Deal& deal) {
 Var ulysses_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp) {
   if (!is_split(&cp)) return attention(context, qkv, shape);
   const Deal deal{cp, shape, context.rows.batch, context.rows.sequence};
-  DF_ASSERT(qkv.value.rows() == deal.rows() && qkv.value.cols() == (shape.heads + 2 * shape.kv_heads) * shape.head_dim,
-            "qkv {} for {} rows", qkv.value.shape().to_string(), deal.rows());
+  DF_ASSERT(qkv.value.rows() == deal.rows() && qkv.value.cols() == shape.qkv_width(), "qkv {} for {} rows",
+            qkv.value.shape().to_string(), deal.rows());
   DF_ASSERT(context.rows.spans.size() == 1 && context.rows.spans[0].first == cp.rank() * deal.local_rows &&
                 context.rows.spans[0].count == deal.local_rows,
             "{} spans of {} rows", context.rows.spans.size(), deal.local_rows);

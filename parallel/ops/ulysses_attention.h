@@ -14,7 +14,8 @@ namespace deepflow {
 //
 // Kept for backward: what `attention` keeps, of whole sequences and 1/n of the heads.
 // Bytes that a rank sends, with n ranks, M local rows, e bytes an element, h = heads / n, k = max(1, kv_heads / n):
-//   forward (n - 1) M e head_dim (2 h + 2 k), and (n - 1) 4 M for document_start; backward the same without the latter.
+//   forward (n - 1) M e (head_dim + value_dim) (h + k), and (n - 1) 4 M for document_start; backward the same without
+//   the latter.
 Var ulysses_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp);
 
 }  // namespace deepflow

@@ -20,6 +20,7 @@ struct Case {
   int64_t window = 0;
   bool documents = false;
   float softcap = 0;
+  int64_t value_dim = 0;
 };
 
 // document_start that cuts every sequence at uneven places.
@@ -43,10 +44,11 @@ struct AttentionBench : OpBench {
     attention_shape.scale = 1 / std::sqrt(static_cast<float>(c.head_dim));
     attention_shape.window = c.window;
     attention_shape.softcap = c.softcap;
+    attention_shape.value_dim = c.value_dim;
     if (c.documents) document_start = cut_documents(*this, c.batch, c.sequence);
     const int64_t rows = c.batch * c.sequence;
-    qkv = normal("qkv", {rows, (c.heads + 2 * c.kv_heads) * c.head_dim}, dtype);
-    d_o = normal("d_o", {rows, c.heads * c.head_dim}, dtype);
+    qkv = normal("qkv", {rows, attention_shape.qkv_width()}, dtype);
+    d_o = normal("d_o", {rows, attention_shape.out_width()}, dtype);
   }
   ForwardContext context(Tape* tape) {
     ForwardContext context = forward(tape);
@@ -84,7 +86,7 @@ Reference reference(const AttentionBench& b) {
   const Case& c = b.shape;
   const auto x = values_of(b.qkv), d = values_of(b.d_o);
   const size_t cols = static_cast<size_t>(b.qkv.cols()), o_cols = static_cast<size_t>(b.d_o.cols());
-  const size_t n = static_cast<size_t>(c.head_dim);
+  const size_t n = static_cast<size_t>(c.head_dim), m = static_cast<size_t>(b.attention_shape.value_columns());
   Reference ref{std::vector<double>(d.size()), std::vector<double>(x.size())};
   for (int64_t batch = 0; batch < c.batch; ++batch)
     for (int64_t head = 0; head < c.heads; ++head)
@@ -95,7 +97,7 @@ Reference reference(const AttentionBench& b) {
         const auto at = [&](int64_t row, int64_t slot) {
           return static_cast<size_t>(base + row) * cols + static_cast<size_t>(slot) * n;
         };
-        const size_t q = at(r, head), o = static_cast<size_t>(base + r) * o_cols + static_cast<size_t>(head) * n;
+        const size_t q = at(r, head), o = static_cast<size_t>(base + r) * o_cols + static_cast<size_t>(head) * m;
         std::vector<double> w, slopes;
         double sum = 0;
         for (int64_t k = first; k <= r; ++k) {
@@ -111,8 +113,8 @@ Reference reference(const AttentionBench& b) {
         std::vector<double> dw(w.size());
         for (size_t k = 0; k < w.size(); ++k) {
           w[k] /= sum;
-          const size_t v = at(first + static_cast<int64_t>(k), c.heads + c.kv_heads + kv_head);
-          for (size_t j = 0; j < n; ++j) {
+          const size_t v = at(first + static_cast<int64_t>(k), c.heads + c.kv_heads) + static_cast<size_t>(kv_head) * m;
+          for (size_t j = 0; j < m; ++j) {
             ref.o[o + j] += w[k] * x[v + j];
             dw[k] += d[o + j] * x[v + j];
             ref.dqkv[v + j] += w[k] * d[o + j];
@@ -132,8 +134,9 @@ Reference reference(const AttentionBench& b) {
 }
 
 void expect_matches_reference(const Case& c, DType dtype, const RuntimeOptions& options = {}) {
-  SCOPED_TRACE(fmt::format("{} B {} T {} heads {}/{} head_dim {} window {} documents {} softcap {}", name_of(dtype),
-                           c.batch, c.sequence, c.heads, c.kv_heads, c.head_dim, c.window, c.documents, c.softcap));
+  SCOPED_TRACE(fmt::format("{} B {} T {} heads {}/{} head_dim {} window {} documents {} softcap {} value_dim {}",
+                           name_of(dtype), c.batch, c.sequence, c.heads, c.kv_heads, c.head_dim, c.window, c.documents,
+                           c.softcap, c.value_dim));
   AttentionBench bench(c, dtype, options);
   const Reference ref = reference(bench);
   EXPECT_LT(relative_error(values_of(bench.run()), ref.o), testing::rounding_tolerance(dtype, 6e-7, 6e-3));
@@ -141,21 +144,25 @@ void expect_matches_reference(const Case& c, DType dtype, const RuntimeOptions& 
 }
 
 const Case kCases[] = {
-    {1, 1, 1, 1, 64},                     // one row
-    {2, 7, 2, 2, 8},                      // shorter than a block
-    {1, 64, 2, 1, 64},                    // exactly one block
-    {1, 65, 1, 1, 64},                    // one row more
-    {2, 150, 4, 2, 64},                   // grouped keys
-    {1, 130, 6, 1, 20},                   // one key head, odd head size
-    {1, 100, 2, 2, 36},                   // no multiple of 8
-    {1, 90, 2, 1, 128},                   //
-    {1, 70, 1, 1, 256},                   // largest head
-    {1, 200, 2, 1, 80, 50},               // window shorter than a block
-    {1, 300, 2, 2, 16, 100},              // window across blocks
-    {2, 180, 2, 1, 64, 0, true},          // documents
-    {1, 260, 4, 2, 24, 90, true},         // documents and window
-    {2, 150, 4, 2, 64, 0, false, 1.5f},   // soft cap where scores often reach it
-    {1, 140, 2, 1, 36, 40, true, 50.0f},  // and where they seldom do
+    {1, 1, 1, 1, 64},                       // one row
+    {2, 7, 2, 2, 8},                        // shorter than a block
+    {1, 64, 2, 1, 64},                      // exactly one block
+    {1, 65, 1, 1, 64},                      // one row more
+    {2, 150, 4, 2, 64},                     // grouped keys
+    {1, 130, 6, 1, 20},                     // one key head, odd head size
+    {1, 100, 2, 2, 36},                     // no multiple of 8
+    {1, 90, 2, 1, 128},                     //
+    {1, 70, 1, 1, 256},                     // largest head
+    {1, 200, 2, 1, 80, 50},                 // window shorter than a block
+    {1, 300, 2, 2, 16, 100},                // window across blocks
+    {2, 180, 2, 1, 64, 0, true},            // documents
+    {1, 260, 4, 2, 24, 90, true},           // documents and window
+    {2, 150, 4, 2, 64, 0, false, 1.5f},     // soft cap where scores often reach it
+    {1, 140, 2, 1, 36, 40, true, 50.0f},    // and where they seldom do
+    {1, 150, 2, 2, 192, 0, false, 0, 128},  // values narrower than keys
+    {2, 100, 4, 2, 24, 0, true, 0, 10},     // and no multiple of anything
+    {1, 140, 2, 1, 16, 50, true, 0, 72},    // wider
+    {2, 150, 4, 2, 40, 0, false, 1.5f, 24},
 };
 
 TEST(Attention, MatchesTheDefinitionForEveryDtypeShapeAndInstructionSet) {
@@ -175,24 +182,26 @@ TEST(Attention, ResultDoesNotDependOnTheCutIntoParts) {
     options.threads = threads;
     expect_matches_reference({1, 300, 4, 1, 32, 0, true}, DType::kF32, options);
     expect_matches_reference({1, 300, 2, 2, 32, 70, false}, DType::kBF16, options);
+    expect_matches_reference({1, 300, 2, 1, 48, 70, true, 0, 20}, DType::kF32, options);
   }
 }
 
 TEST(Attention, GradientsMatchDifferenceQuotients) {
   RuntimeOptions options;
   options.threads = 1;
-  for (const float softcap : {0.0f, 1.5f}) {
-    AttentionBench bench({1, 9, 4, 2, 8, 5, true, softcap}, DType::kF32, options);
-    const auto weights = values_of(bench.d_o);
-    const Tensor gradient = bench.gradient();
-    const auto loss = [&] {
-      const auto o = values_of(bench.run());
-      double sum = 0;
-      for (size_t i = 0; i < o.size(); ++i) sum += o[i] * weights[i];
-      return sum;
-    };
-    expect_gradient(bench.qkv, gradient, loss, 1e-2, 2e-3, 100);
-  }
+  for (const float softcap : {0.0f, 1.5f})
+    for (const int64_t value_dim : {0, 4, 12}) {
+      AttentionBench bench({1, 9, 4, 2, 8, 5, true, softcap, value_dim}, DType::kF32, options);
+      const auto weights = values_of(bench.d_o);
+      const Tensor gradient = bench.gradient();
+      const auto loss = [&] {
+        const auto o = values_of(bench.run());
+        double sum = 0;
+        for (size_t i = 0; i < o.size(); ++i) sum += o[i] * weights[i];
+        return sum;
+      };
+      expect_gradient(bench.qkv, gradient, loss, 1e-2, 2e-3, 100);
+    }
 }
 
 TEST(Attention, TwoRunsGiveTheSameBits) {
@@ -249,21 +258,26 @@ TEST(Attention, ZeroRowsPass) {
   EXPECT_EQ(bench.gradient().num_elements(), 0);
 }
 
-// Feeds `qkv` in pieces of the given sizes through a cache; returns the outputs side by side.
-std::vector<double> run_cached(AttentionBench& bench, const std::vector<int64_t>& pieces) {
+// Feeds `qkv` in pieces of the given sizes through a cache; returns the outputs side by side. values_in_keys: the
+// values of qkv are the first columns of its keys, and the cache need not be told.
+std::vector<double> run_cached(AttentionBench& bench, const std::vector<int64_t>& pieces, bool values_in_keys = false) {
   const Case& c = bench.shape;
-  KeyValueCache cache(bench.runtime, 2, c.batch, c.sequence + 3, c.kv_heads, c.head_dim, bench.compute);
-  std::vector<double> o(static_cast<size_t>(c.batch * c.sequence * c.heads * c.head_dim));
-  const size_t width = static_cast<size_t>(c.heads * c.head_dim);
+  const AttentionShape& shape = bench.attention_shape;
+  KeyValueCache cache(bench.runtime, 2, c.batch, c.sequence + 3,
+                      {c.kv_heads, c.head_dim, shape.value_columns(), values_in_keys}, bench.compute);
+  const size_t width = static_cast<size_t>(shape.out_width());
+  const int64_t columns = shape.qkv_width() - (values_in_keys ? shape.value_width() : 0);
+  std::vector<double> o(static_cast<size_t>(c.batch * c.sequence) * width);
   int64_t done = 0;
   for (const int64_t n : pieces) {
     ForwardContext context = bench.context(nullptr);
     context.rows.sequence = n;
-    Tensor qkv = bench.empty({c.batch * n, bench.qkv.cols()}, bench.compute);
+    Tensor qkv = bench.empty({c.batch * n, columns}, bench.compute);
     Tensor start = bench.empty({c.batch * n}, DType::kI32);
     for (int64_t b = 0; b < c.batch; ++b) {
       Tensor to = qkv.row_range(b * n, (b + 1) * n);
-      copy(bench.runtime, bench.qkv.row_range(b * c.sequence + done, b * c.sequence + done + n), to);
+      const int64_t row = b * c.sequence + done;
+      copy(bench.runtime, bench.qkv.row_range(row, row + n).column_range(0, columns), to);
       for (int64_t r = 0; r < n && bench.document_start.defined(); ++r)
         start.data<int32_t>()[b * n + r] = bench.document_start.data<int32_t>()[b * c.sequence + done + r];
     }
@@ -283,7 +297,9 @@ TEST(AttentionCached, EqualsFullAttentionHoweverTheTokensArrive) {
   for (const CpuIsa isa : testing::runnable_isas())
     for (const DType dtype : testing::kComputeDtypes)
       for (const Case& c : {Case{2, 90, 4, 2, 64}, Case{1, 90, 6, 1, 24, 20}, Case{3, 90, 2, 2, 8, 0, true},
-                            Case{2, 90, 4, 2, 24, 31, false, 2.0f}}) {
+                            Case{2, 90, 4, 2, 24, 31, false, 2.0f}, Case{2, 90, 4, 2, 48, 0, true, 0, 20},
+                            Case{1, 90, 3, 1, 8, 0, false, 0, 40}, Case{2, 90, 32, 2, 24, 31, true, 2.0f},
+                            Case{1, 90, 40, 1, 20, 0, true, 0, 36}}) {
         RuntimeOptions options;
         options.cpu_isa = isa;
         AttentionBench bench(c, dtype, options);
@@ -296,28 +312,75 @@ TEST(AttentionCached, EqualsFullAttentionHoweverTheTokensArrive) {
       }
 }
 
+// Values that are columns of keys, for few and many heads, and threads that share a key head's queries.
+TEST(AttentionCached, ValuesMayBeKeptInKeys) {
+  for (const CpuIsa isa : testing::runnable_isas())
+    for (const DType dtype : testing::kComputeDtypes)
+      for (const Case& c : {Case{2, 90, 2, 1, 24, 0, true, 0, 16}, Case{1, 90, 50, 1, 40, 31, true, 0, 36},
+                            Case{2, 90, 32, 2, 20, 0, true, 2.0f, 20}, Case{1, 7, 128, 1, 576, 0, false, 0, 512}}) {
+        RuntimeOptions options;
+        options.cpu_isa = isa;
+        options.threads = 3;
+        AttentionBench bench(c, dtype, options);
+        const AttentionShape& shape = bench.attention_shape;
+        for (int64_t h = 0; h < c.kv_heads; ++h) {
+          const int64_t key = shape.query_width() + h * c.head_dim;
+          const int64_t value = shape.query_width() + shape.key_width() + h * c.value_dim;
+          Tensor to = bench.qkv.column_range(value, value + c.value_dim);
+          copy(bench.runtime, bench.qkv.column_range(key, key + c.value_dim), to);
+        }
+        const auto full = values_of(bench.run());
+        const double tolerance = testing::rounding_tolerance(dtype, 1e-6, 8e-3);
+        EXPECT_LT(relative_error(run_cached(bench, {c.sequence}, true), full), tolerance);
+        EXPECT_LT(relative_error(run_cached(bench, {c.sequence - 3, 1, 2}, true), full), tolerance);
+      }
+}
+
+TEST(AttentionCached, ManyHeadsReadALongCacheInSeveralRuns) {
+  for (const DType dtype : testing::kComputeDtypes)
+    for (const Case& c : {Case{1, 1300, 16, 1, 8}, Case{1, 1300, 20, 1, 8, 900, true, 0, 12}}) {
+      AttentionBench bench(c, dtype);
+      const auto full = values_of(bench.run());
+      EXPECT_LT(relative_error(run_cached(bench, {1020, 4, 1, 270, 3, 2}), full),
+                testing::rounding_tolerance(dtype, 1e-6, 8e-3));
+    }
+}
+
+TEST(KeyValueCache, HasNoMemoryForValuesThatAreInKeys) {
+  OpBench bench;
+  const int64_t before = bench.runtime.memory().stats().in_use;
+  KeyValueCache cache(bench.runtime, 2, 3, 50, {1, 24, 16, true}, DType::kF32);
+  EXPECT_LT(bench.runtime.memory().stats().in_use - before, int64_t{2} * 3 * 50 * (24 + 16) * 4);
+  EXPECT_EQ(cache.keys(1).shape(), (Shape{3, 1, 50, 24}));
+  EXPECT_EQ(cache.shape().columns(), 24);
+  EXPECT_EQ((CacheShape{2, 24, 16}.columns()), 80);
+}
+
 TEST(KeyValueCache, RepeatedSequencesHoldWhatTheOneHeld) {
   OpBench bench;
-  KeyValueCache one(bench.runtime, 2, 1, 3, 2, 4, DType::kF32);
+  KeyValueCache one(bench.runtime, 2, 1, 3, {2, 4, 6}, DType::kF32);
   for (const int layer : {0, 1}) {
     one.keys(layer) = bench.normal(fmt::format("k{}", layer), {1, 2, 3, 4}, DType::kF32);
-    one.values(layer) = bench.normal(fmt::format("v{}", layer), {1, 2, 3, 4}, DType::kF32);
+    one.values(layer) = bench.normal(fmt::format("v{}", layer), {1, 2, 3, 6}, DType::kF32);
   }
   one.advance(2);
   KeyValueCache many = one.repeated(bench.runtime, 3, 5);
   EXPECT_EQ(many.length(), 2);
   EXPECT_EQ(many.capacity(), 5);
   for (const int layer : {0, 1})
-    for (int64_t i = 0; i < 3 * 2; ++i)      // sequences x heads
-      for (int64_t j = 0; j < 2 * 4; ++j) {  // tokens x columns
-        EXPECT_EQ(many.keys(layer).data<float>()[i * 5 * 4 + j], one.keys(layer).data<float>()[i % 2 * 3 * 4 + j]);
-        EXPECT_EQ(many.values(layer).data<float>()[i * 5 * 4 + j], one.values(layer).data<float>()[i % 2 * 3 * 4 + j]);
+    for (int64_t i = 0; i < 3 * 2; ++i)  // sequences x heads
+      for (const int64_t columns : {4, 6}) {
+        const auto held = [&](KeyValueCache& cache) {
+          return (columns == 4 ? cache.keys(layer) : cache.values(layer)).data<float>();
+        };
+        for (int64_t j = 0; j < 2 * columns; ++j)  // tokens x columns
+          EXPECT_EQ(held(many)[i * 5 * columns + j], held(one)[i % 2 * 3 * columns + j]);
       }
 }
 
 TEST(KeyValueCache, TruncateForgetsTheNewestTokens) {
   OpBench bench;
-  KeyValueCache cache(bench.runtime, 1, 1, 10, 2, 4, DType::kF32);
+  KeyValueCache cache(bench.runtime, 1, 1, 10, {2, 4, 4}, DType::kF32);
   cache.advance(7);
   cache.truncate(4);
   EXPECT_EQ(cache.length(), 4);

@@ -71,6 +71,78 @@ TEST(RopeTable, EqualsTransformersWithLlama3Scaling) {
                  {0.997843027f, 0.956376672f, -0.677720845f, -0.870971203f, 0.485837579f, 0.00245513814f}}});
 }
 
+// Goldens: cos and sin of position * inv_freq, times the attention factor, from transformers'
+// ROPE_INIT_FUNCTIONS["yarn"]. DeepSeek-V2-Lite (mscale 0.707) and DeepSeek-V3 (1.0) share the frequencies, and a
+// factor of 1.
+TEST(RopeTable, EqualsTransformersWithYarn) {
+  OpBench bench;
+  RopeOptions options;
+  options.max_positions = 16384;
+  options.yarn = YarnRopeScaling{};
+  const std::vector<int64_t> columns = {0, 5, 10, 13, 20, 31};
+  for (const double mscale : {0.707, 1.0}) {
+    options.yarn->mscale = options.yarn->mscale_all_dim = mscale;
+    EXPECT_EQ(yarn_attention_factor(*options.yarn), 1);
+    expect_table(make_rope_table(bench.runtime, options), columns,
+                 {{1,
+                   {0.540302336f, 0.972014427f, 0.998419285f, 0.99983114f, 0.999999702f, 1},
+                   {0.841470957f, 0.234921068f, 0.0562044941f, 0.0183771104f, 0.000790569349f, 3.33380353e-06f}},
+                  {100,
+                   {0.862318873f, 0.15120846f, 0.790131867f, -0.263856411f, 0.996876597f, 0.99999994f},
+                   {-0.506365657f, -0.988501906f, -0.612936914f, 0.964561999f, 0.0789746121f, 0.000333380362f}},
+                  {5000,
+                   {0.154668406f, -0.261387259f, -0.00188819831f, -0.707715273f, -0.688589394f, 0.999861062f},
+                   {-0.987966418f, -0.965234041f, -0.999998212f, -0.706497729f, -0.725151479f, 0.0166682471f}},
+                  {16000,
+                   {-0.991381407f, 0.662854493f, 0.31481576f, 0.306372434f, 0.996578991f, 0.998577714f},
+                   {0.13100706f, -0.748748243f, 0.949152827f, -0.951911747f, 0.0826458037f, 0.053315565f}}});
+  }
+  options.yarn->mscale_all_dim = 0.707;
+  EXPECT_NEAR(yarn_attention_factor(*options.yarn), 1.0857263992561355, 1e-12);
+  expect_table(make_rope_table(bench.runtime, options), columns,
+               {{1,
+                 {0.58662051f, 1.05534172f, 1.08401012f, 1.08554304f, 1.08572602f, 1.08572638f},
+                 {0.91360724f, 0.255059987f, 0.0610227026f, 0.0199525133f, 0.000858341984f, 3.61959837e-06f}},
+                {100,
+                 {0.936242342f, 0.16417101f, 0.857867002f, -0.286475867f, 1.08233523f, 1.08572626f},
+                 {-0.549774528f, -1.07324255f, -0.665481806f, 1.04725039f, 0.0857448205f, 0.000361959857f}},
+                {5000,
+                 {0.167927563f, -0.283795029f, -0.00205006683f, -0.768385112f, -0.747619689f, 1.08557558f},
+                 {-1.07266116f, -1.04798007f, -1.08572447f, -0.7670632f, -0.787316084f, 0.0180971548f}},
+                {16000,
+                 {-1.07636893f, 0.719678581f, 0.341803789f, 0.332636625f, 1.08201206f, 1.08418214f},
+                 {0.142237827f, -0.81293571f, 1.03052032f, -1.03351569f, 0.0897307321f, 0.0578861162f}}});
+}
+
+TEST(RopeTable, EqualsTransformersWithYarnWithoutMscale) {
+  OpBench bench;
+  RopeOptions options;
+  options.head_dim = 128;
+  options.max_positions = 16384;
+  options.theta = 1000000;
+  options.yarn = YarnRopeScaling{4, 32768};
+  EXPECT_NEAR(yarn_attention_factor(*options.yarn), 1.138629436111989, 1e-12);
+  const std::vector<int64_t> columns = {0, 16, 25, 30, 40, 63};
+  const RopeTable table = make_rope_table(bench.runtime, options);
+  expect_table(table, columns,
+               {{1,
+                 {0.615204155f, 1.13806021f, 1.13861978f, 1.13862884f, 1.13862944f, 1.13862944f},
+                 {0.958123624f, 0.0360006243f, 0.00470450521f, 0.00121191249f, 5.06200304e-05f, 3.53242058e-07f}},
+                {100,
+                 {0.981861651f, -1.13838589f, 1.04281509f, 1.13218594f, 1.13861811f, 1.13862944f},
+                 {-0.576562822f, -0.0235511921f, 0.457180291f, 0.120962583f, 0.00506198686f, 3.53242067e-05f}},
+                {5000,
+                 {0.176109999f, 0.58202523f, -0.268817961f, 0.651738644f, 1.1106149f, 1.13862813f},
+                 {-1.12492764f, 0.978633523f, 1.10644197f, -0.933656096f, 0.251020998f, 0.00176620972f}},
+                {16000,
+                 {-1.12881601f, -1.12259316f, -1.12836647f, -0.280580372f, 0.862518847f, 1.13861537f},
+                 {0.149168491f, -0.190424636f, -0.152532279f, -1.10351789f, 0.743329167f, 0.00565184979f}}});
+  options.yarn->attention_factor = 2;
+  const RopeTable told = make_rope_table(bench.runtime, options);
+  for (int64_t i = 0; i < table.cos.num_elements(); i += 999)
+    EXPECT_NEAR(told.cos.data<float>()[i], table.cos.data<float>()[i] * 2 / 1.138629436f, 1e-6);
+}
+
 TEST(RopeTable, LinearScalingStretchesPositions) {
   OpBench bench;
   RopeOptions plain, stretched;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <set>
 
 namespace deepflow {
@@ -50,7 +51,8 @@ std::vector<int> plain_selection(const std::vector<double>& biased, const Routin
     std::vector<double> members(biased.begin() + static_cast<int64_t>(size) * g,
                                 biased.begin() + static_cast<int64_t>(size) * (g + 1));
     std::sort(members.rbegin(), members.rend());
-    of_group.push_back(size > 1 ? members[0] + members[1] : members[0]);
+    members.resize(std::min(size, static_cast<size_t>(r.group_best)));
+    of_group.push_back(std::accumulate(members.begin(), members.end(), 0.0));
   }
   std::vector<int> groups = by_value(of_group);
   groups.resize(static_cast<size_t>(r.top_groups));
@@ -80,6 +82,8 @@ std::vector<Case> cases() {
       all.push_back({64, {score, 6, 8, 3, normalise, 2.5f}});
       all.push_back({16, {score, 4, 16, 5, normalise, 1}});
       all.push_back({256, {score, 8, 8, 4, normalise, 2.5f}});
+      all.push_back({160, {score, 6, 8, 3, normalise, 16, 1}});
+      all.push_back({12, {score, 2, 3, 1, normalise, 1, 4}});
     }
   return all;
 }

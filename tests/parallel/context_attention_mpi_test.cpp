@@ -21,6 +21,7 @@ struct Case {
   bool documents = false;
   bool rope = false;
   float softcap = 0;
+  int64_t value_dim = 0;
 };
 
 constexpr ContextMethod kMethods[] = {ContextMethod::kRing, ContextMethod::kUlysses};
@@ -51,10 +52,10 @@ struct ContextBench : OpBench {
   ContextBench(const Case& c, DType dtype, const RuntimeOptions& options = {.threads = 1})
       : OpBench(dtype, options), shape(c) {
     attention_shape = {c.heads,  c.kv_heads, c.head_dim, 1 / std::sqrt(static_cast<float>(c.head_dim)),
-                       c.window, c.softcap};
+                       c.window, c.softcap,  c.value_dim};
     const int64_t rows = c.batch * c.sequence;
-    qkv = normal("qkv", {rows, (c.heads + 2 * c.kv_heads) * c.head_dim}, dtype);
-    d_o = normal("d_o", {rows, c.heads * c.head_dim}, dtype);
+    qkv = normal("qkv", {rows, attention_shape.qkv_width()}, dtype);
+    d_o = normal("d_o", {rows, attention_shape.out_width()}, dtype);
     if (c.rope) {
       RopeOptions rope_options;
       rope_options.head_dim = c.head_dim;
@@ -156,9 +157,9 @@ ContextParallel parallel(ContextMethod method) { return {&test_world().all(), me
 
 void expect_like_one_rank(const Case& c, ContextMethod method, DType dtype,
                           const RuntimeOptions& options = {.threads = 1}) {
-  SCOPED_TRACE(fmt::format("{} {} B {} T {} heads {}/{} head_dim {} window {} documents {} softcap {}", name_of(method),
-                           deepflow::name_of(dtype), c.batch, c.sequence, c.heads, c.kv_heads, c.head_dim, c.window,
-                           c.documents, c.softcap));
+  SCOPED_TRACE(fmt::format("{} {} B {} T {} heads {}/{} head_dim {} window {} documents {} softcap {} value_dim {}",
+                           name_of(method), deepflow::name_of(dtype), c.batch, c.sequence, c.heads, c.kv_heads,
+                           c.head_dim, c.window, c.documents, c.softcap, c.value_dim));
   const ContextParallel cp = parallel(method);
   ContextBench bench(c, dtype, options);
   const Result expected = bench.expected(cp), result = bench.run(bench.spans_here(cp), &cp);
@@ -180,6 +181,9 @@ const Case kCases[] = {
     {1, 200, 4, 2, 32, 0, false, true},         // positions
     {2, 1200, 8, 2, 64, 0, true, true},         //
     {2, 520, 4, 2, 32, 90, true, false, 1.5f},  // soft cap
+    {1, 520, 4, 4, 48, 0, false, true, 0, 32},  // values narrower than keys
+    {3, 200, 4, 1, 20, 30, true, false, 0, 6},  //
+    {1, 520, 8, 2, 16, 0, true, false, 0, 40},  // and wider
 };
 
 TEST(ContextAttention, EqualsAttentionOfOneRank) {
@@ -246,19 +250,20 @@ TEST(ContextAttention, ScoresFarBelowZeroAreNotLostAmongWhatPadsTheBlocks) {
 }
 
 TEST(ContextAttention, SendsTheBytesThatTheHeadersState) {
-  const Case c{2, 128, 8, 2, 16, 0, true};
   for (const ContextMethod method : kMethods)
-    for (const DType dtype : {DType::kF32, DType::kBF16}) {
-      const ContextParallel cp = parallel(method);
-      ContextBench bench(c, dtype);
-      const int64_t before = cp.comm->bytes().sent;
-      bench.run(bench.spans_here(cp), &cp);
-      const int64_t n = cp.size(), rows = c.batch * c.sequence / n, e = static_cast<int64_t>(size_of(dtype));
-      const int64_t h = c.heads / n, k = std::max<int64_t>(1, c.kv_heads / n);
-      const int64_t ring = (n - 1) * rows * 2 * c.kv_heads * c.head_dim * (2 * e + 4);
-      const int64_t ulysses = (n - 1) * rows * (4 * e * c.head_dim * (h + k) + 4);
-      EXPECT_EQ(cp.comm->bytes().sent - before, method == ContextMethod::kRing ? ring : ulysses) << name_of(method);
-    }
+    for (const DType dtype : {DType::kF32, DType::kBF16})
+      for (const Case& c : {Case{2, 128, 8, 2, 16, 0, true}, Case{2, 128, 8, 2, 16, 0, true, false, 0, 10}}) {
+        const ContextParallel cp = parallel(method);
+        ContextBench bench(c, dtype);
+        const int64_t before = cp.comm->bytes().sent;
+        bench.run(bench.spans_here(cp), &cp);
+        const int64_t n = cp.size(), rows = c.batch * c.sequence / n, e = static_cast<int64_t>(size_of(dtype));
+        const int64_t columns = c.head_dim + bench.attention_shape.value_columns();
+        const int64_t h = c.heads / n, k = std::max<int64_t>(1, c.kv_heads / n);
+        const int64_t ring = (n - 1) * rows * c.kv_heads * columns * (2 * e + 4);
+        const int64_t ulysses = (n - 1) * rows * (2 * e * columns * (h + k) + 4);
+        EXPECT_EQ(cp.comm->bytes().sent - before, method == ContextMethod::kRing ? ring : ulysses) << name_of(method);
+      }
 }
 
 TEST(ContextAttention, MemoryGrowsWithTheLengthAndNotWithItsSquare) {

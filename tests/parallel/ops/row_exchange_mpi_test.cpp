@@ -59,6 +59,23 @@ TEST(RowExchange, GatheredRowsTakeTheSumOfGradients) {
   }
 }
 
+TEST(RowExchange, SharedRowsTakeTheSumOfGradients) {
+  for (const int64_t rows : {0, 1, 64}) {
+    RowsBench bench(rows);
+    const Tensor all = bench.normal("x", {rows, 5}, DType::kF32);
+    Tape tape;
+    ForwardContext forward = bench.context(&tape);
+    BackwardContext backward = bench.backward();
+    const Var x = tape.leaf(all), y = share_rows(forward, x, bench.tp);
+    EXPECT_EQ(values_of(y.value), values_of(all));
+    tape.root(y, {bench.summand(bench.tp.rank()), nullptr}, backward);
+    tape.backward(backward);
+    const Grad dx = tape.take(x);
+    if (dx.pending) dx.pending->wait(*bench.stream);
+    EXPECT_LE(error_of(dx.value, bench.sum()), 1e-6);
+  }
+}
+
 TEST(RowExchange, ScatteredRowsAreTheSumAndTakeEveryGradient) {
   for (const int64_t rows : {0, 1, 3, 64, 257}) {
     RowsBench bench(rows);

@@ -1,0 +1,14 @@
+#include "parallel/ops/context_attention.h"
+
+#include "parallel/ops/ring_attention.h"
+#include "parallel/ops/ulysses_attention.h"
+
+namespace deepflow {
+
+Var context_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel* cp) {
+  if (!is_split(cp)) return attention(context, qkv, shape);
+  if (cp->method == ContextMethod::kRing) return ring_attention(context, qkv, shape, *cp);
+  return ulysses_attention(context, qkv, shape, *cp);
+}
+
+}  // namespace deepflow
