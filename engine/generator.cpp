@@ -52,8 +52,8 @@ GenerationFigures generate(Machine& machine, std::span<const int32_t> prompt, in
   std::vector<int32_t> tokens(prompt.begin(), prompt.end());
   double begin = now();
   // The prompt is read once, whatever the number of samples: its products have the same shape, hence the same bits.
-  KeyValueCache read_prompt(machine.runtime, static_cast<int>(shape.layers), 1, length, shape.kv_heads, shape.head_dim,
-                            machine.store.compute());
+  KeyValueCache read_prompt(machine.runtime, static_cast<int>(shape.layers), 1, length,
+                            cache_shape(shape, options.latent_cache), machine.store.compute());
   Tensor logits = logits_behind(machine, read_prompt, tokens, 1, length);
   KeyValueCache cache = read_prompt.repeated(machine.runtime, samples, length + limit);
   figures.prefill_seconds = now() - begin;

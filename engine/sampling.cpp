@@ -18,6 +18,11 @@ void declare(OptionGroup& group, SamplingOptions& o) {
       .source("Holtzman et al. 2020, section 3.1");
   group.add("max_tokens", o.max_tokens).help("longest text").unit("tokens").at_least(0);
   group.add("seed", o.seed).help("of the sampling");
+  group.add("latent_cache", o.latent_cache)
+      .help(
+          "for models with latent attention: store the short rows that keys and values are made of, and attend to them "
+          "as they are; false: store the keys and values of all heads")
+      .source("DeepSeek-V2, section 2.1.2");
 }
 
 namespace {

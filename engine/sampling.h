@@ -14,6 +14,7 @@ struct SamplingOptions {
   double top_p = 0.95;       // only the likeliest tokens whose probabilities reach p (Holtzman et al. 2020); 1: all
   int64_t max_tokens = 200;
   uint64_t seed = 0;
+  bool latent_cache = true;  // latent attention: its short rows are stored, not the keys and values of all heads
 };
 void declare(OptionGroup& group, SamplingOptions& options);
 

@@ -128,6 +128,7 @@ void probe(const RunOptions& options, const ProbeOptions& probe_options) {
   std::vector<ForeignTensor> foreign;
   for (const NameMapEntry& entry : machine.model.hugging_face_names().map) {
     if (!probe_options.gradients) break;
+    if (session.registry().find(entry.logical.front())->spec.role == Role::kBuffer) continue;  // has no gradient
     foreign.emplace_back(entry, session.registry());
     items.push_back({entry.external, DType::kF32, foreign.back().shape()});
   }

@@ -1,7 +1,6 @@
 #include "models/model.h"
 
 #include "core/error.h"
-#include "kernels/ops/attention.h"
 #include "kernels/ops/residual.h"
 
 #include <algorithm>
@@ -90,14 +89,38 @@ void CausalModel::check_rows(const ForwardContext& context, const Tensor& tokens
         length, shape_.max_positions);
 }
 
+CacheShape cache_shape(const ModelShape& s, bool latent) {
+  if (s.latent_rank > 0 && latent) return {1, s.latent_rank + s.rope_dim, s.latent_rank, true};
+  return {s.kv_heads, s.head_dim, s.value_dim};
+}
+
+namespace {
+
+// Elements of the matrices of one layer's attention.
+int64_t attention_matrices(const ModelShape& s) {
+  const int64_t out = s.heads * s.value_dim * s.width;
+  if (s.latent_rank == 0) return s.width * (s.heads * s.head_dim + s.kv_heads * (s.head_dim + s.value_dim)) + out;
+  const int64_t queries =
+      s.query_rank > 0 ? s.query_rank * (s.width + s.heads * s.head_dim) : s.width * s.heads * s.head_dim;
+  const int64_t up = s.heads * (s.head_dim - s.rope_dim + s.value_dim);
+  return queries + s.width * (s.latent_rank + s.rope_dim) + s.latent_rank * up + out;
+}
+
+// Elements of the matrices of a layer's second half that a token meets, mean over the layers.
+int64_t feed_forward_matrices(const ModelShape& s) {
+  const int64_t dense = (s.gated_mlp ? 3 : 2) * s.ffn * s.width;
+  if (s.experts == 0) return dense;
+  const int64_t experts = s.width * (3 * (s.expert_choices * s.expert_ffn + s.shared_ffn) + s.experts);
+  return (s.dense_layers * dense + (s.layers - s.dense_layers) * experts) / s.layers;
+}
+
+}  // namespace
+
 LayerCosts layer_costs(const ModelShape& s, int64_t sequence) {
-  const double width = static_cast<double>(s.width), head_dim = static_cast<double>(s.head_dim);
-  const double heads = static_cast<double>(s.heads), kv_heads = static_cast<double>(s.kv_heads);
-  const int64_t hidden =
-      s.experts > 0 ? 3 * (s.expert_choices * s.expert_ffn + s.shared_ffn) + s.experts : (s.gated_mlp ? 3 : 2) * s.ffn;
-  const double matrices = width * head_dim * (2 * heads + 2 * kv_heads) + width * static_cast<double>(hidden);
-  const double attention = heads * head_dim * static_cast<double>(sequence);  // the unmasked half of scores and sums
-  return {.layer = matrices + attention, .embedding = width, .head = width * static_cast<double>(s.vocabulary)};
+  const int64_t attention = s.heads * (s.head_dim + s.value_dim) / 2 * sequence;  // the unmasked half of both products
+  return {.layer = static_cast<double>(attention_matrices(s) + feed_forward_matrices(s) + attention),
+          .embedding = static_cast<double>(s.width),
+          .head = static_cast<double>(s.width) * static_cast<double>(s.vocabulary)};
 }
 
 double training_flops_per_token(const ModelShape& shape, const ParameterRegistry& registry, int64_t sequence) {
@@ -108,8 +131,8 @@ double training_flops_per_token(const ModelShape& shape, const ParameterRegistry
     const int64_t elements = p.spec.shape.num_elements();
     in_products += p.spec.role == Role::kExpert ? elements / shape.experts * shape.expert_choices : elements;
   }
-  const double attention =
-      12.0 * static_cast<double>(shape.layers * shape.heads * shape.head_dim) * static_cast<double>(sequence);
+  const double attention = 6.0 * static_cast<double>(shape.layers * shape.heads * (shape.head_dim + shape.value_dim)) *
+                           static_cast<double>(sequence);
   return 6.0 * static_cast<double>(in_products) + attention;
 }
 

@@ -3,6 +3,7 @@
 #include "core/context.h"
 #include "core/name_map.h"
 #include "core/parameter_registry.h"
+#include "kernels/ops/attention.h"
 #include "kernels/ops/head_loss.h"
 #include "models/parts/block_stack.h"
 #include "models/parts/moe.h"
@@ -19,6 +20,9 @@ namespace deepflow {
 struct ModelShape {
   int64_t layers = 0, width = 0, vocabulary = 0, max_positions = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t value_dim = 0;  // columns of a value head
+  // Of latent attention (models/parts/latent_attention.h), else 0.
+  int64_t latent_rank = 0, query_rank = 0, rope_dim = 0;
   int64_t ffn = 0;             // of a layer without experts; 0: there is none
   int64_t experts = 0;         // of a layer; 0: none has any
   int64_t dense_layers = 0;    // with experts: how many layers come first that have none
@@ -44,6 +48,10 @@ struct ModelLayout {
 // Throws ConfigError with the arithmetic, and what would do, when this model cannot be split so.
 // sequence: rows of a sample.
 void check_layout(const ModelShape& shape, const ModelLayout& layout, int64_t sequence);
+
+// What a layer of the key-value cache holds of a token. latent: of latent attention the rows that all its keys and values
+// are made of, not those.
+CacheShape cache_shape(const ModelShape& shape, bool latent);
 
 // What a block, the embedding and the head cost in a training step, relative to each other: operations a token.
 LayerCosts layer_costs(const ModelShape& shape, int64_t sequence);
@@ -115,9 +123,9 @@ class CausalModel {
 };
 
 // Floating-point operations that training on one token of a sequence of `sequence` tokens needs, as the field counts
-// them (Chowdhery et al. 2022, appendix B): 6 N + 12 L H K T, where N are the parameters that take part in matrix
+// them (Chowdhery et al. 2022, appendix B): 6 N + 6 L H (K + V) T, where N are the parameters that take part in matrix
 // products (all but lookup tables; a tied embedding counts once, as head; of the experts those that a token goes to), L
-// layers, H heads, K head_dim, T sequence.
+// layers, H heads, K head_dim, V value_dim, T sequence.
 // The causal mask is not taken off, recomputation is not added.
 double training_flops_per_token(const ModelShape& shape, const ParameterRegistry& registry, int64_t sequence);
 

@@ -1,5 +1,7 @@
 #include "models/registry.h"
 
+#include "models/deepseek_v2/config.h"
+#include "models/deepseek_v3/config.h"
 #include "models/gemma2/config.h"
 #include "models/gpt2/config.h"
 #include "models/hf_config.h"
@@ -20,6 +22,8 @@ std::vector<std::unique_ptr<ModelConfig>> make_model_configs() {
   configs.push_back(std::make_unique<Qwen3Config>());
   configs.push_back(std::make_unique<Gemma2Config>());
   configs.push_back(std::make_unique<Qwen3MoeConfig>());
+  configs.push_back(std::make_unique<DeepseekV2Config>());
+  configs.push_back(std::make_unique<DeepseekV3Config>());
   return configs;
 }
 

@@ -34,6 +34,7 @@ ModelShape shape_of(const Gpt2Config& c) {
           .heads = c.heads,
           .kv_heads = c.heads,
           .head_dim = c.width / c.heads,
+          .value_dim = c.width / c.heads,
           .ffn = c.ffn,
           .row_statistics = 2,
           .position_rows = c.max_positions,

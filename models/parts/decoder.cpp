@@ -31,6 +31,7 @@ ModelShape decoder_shape(const DecoderConfig& c) {
           .heads = c.heads,
           .kv_heads = c.kv_heads,
           .head_dim = c.head_dim,
+          .value_dim = c.head_dim,
           .ffn = c.ffn,
           .gated_mlp = true,
           .tied_head = c.tie_embeddings};

@@ -10,11 +10,7 @@ void DecoderConfig::declare(OptionGroup& group) {
   group.add("layers", layers).help("transformer blocks; 0: as in init_from").range(0, kMostLayers);
   group.add("width", width).help("columns of the residual stream; 0: as in init_from").at_least(0);
   group.add("heads", heads).help("query heads; 0: as in init_from").at_least(0);
-  group.add("kv_heads", kv_heads)
-      .help("key and value heads, a divisor of heads; 0: as many as heads")
-      .at_least(0)
-      .source("Ainslie et al. 2023");
-  group.add("head_dim", head_dim).help("columns of one head, even; 0: width / heads").at_least(0);
+  declare_heads(group);
   declare_ffn(group);
   group.add("vocabulary", vocabulary).help("rows of the embedding; 0: the tokenizer's size").unit("tokens").at_least(0);
   group.add("max_positions", max_positions)
@@ -29,6 +25,14 @@ void DecoderConfig::declare(OptionGroup& group) {
       .help("standard deviation of initial weights; divided by sqrt(2 layers) where a layer joins the residual stream")
       .above(0)
       .source("Radford et al. 2019");
+}
+
+void DecoderConfig::declare_heads(OptionGroup& group) {
+  group.add("kv_heads", kv_heads)
+      .help("key and value heads, a divisor of heads; 0: as many as heads")
+      .at_least(0)
+      .source("Ainslie et al. 2023");
+  group.add("head_dim", head_dim).help("columns of one head, even; 0: width / heads").at_least(0);
 }
 
 void DecoderConfig::declare_ffn(OptionGroup& group) {
@@ -63,16 +67,10 @@ std::optional<ModelConfig::Problem> DecoderConfig::problem() const {
 
 RopeOptions rope_options(const DecoderConfig& config) {
   RopeOptions options;
-  options.head_dim = config.head_dim;
+  options.head_dim = config.rotary_columns();
   options.max_positions = config.max_positions;
   options.theta = config.rope_theta;
-  if (!config.rope_scaling) return options;
-  const RopeScaling& scaling = *config.rope_scaling;
-  if (scaling.kind == RopeScaling::Kind::kLinear)
-    options.linear_factor = scaling.factor;
-  else
-    options.llama3 = Llama3RopeScaling{scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor,
-                                       scaling.original_max_positions};
+  if (config.rope_scaling) stretch(options, *config.rope_scaling);
   return options;
 }
 

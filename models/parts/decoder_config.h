@@ -30,7 +30,11 @@ struct DecoderConfig : ModelConfig {
   void set_layers(int64_t count) override { layers = count; }
   std::optional<Problem> problem() const override;
 
+  virtual int64_t rotary_columns() const { return head_dim; }  // of a head
+
  protected:
+  // Keys that not all of these families have, or not in the same words.
+  virtual void declare_heads(OptionGroup& group);
   virtual void declare_ffn(OptionGroup& group);
 
   // What transformers takes for a key that a config.json leaves out; kv_heads 0: heads, head_dim 0: width / heads.

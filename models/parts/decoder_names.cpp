@@ -1,5 +1,8 @@
 #include "models/parts/decoder_names.h"
 
+#include <string_view>
+#include <utility>
+
 namespace deepflow {
 
 std::string layer_name(int64_t layer) { return "layers." + std::to_string(layer); }
@@ -7,10 +10,12 @@ std::string layer_name(int64_t layer) { return "layers." + std::to_string(layer)
 void add_layer_names(NameMap& map, int64_t layer, const std::vector<LayerName>& names) {
   const std::string theirs = "model.layers." + std::to_string(layer), ours = layer_name(layer);
   for (const LayerName& name : names) {
-    NameMapEntry weight{theirs + name.theirs + ".weight", {ours + name.ours + ".weight"}};
-    if (name.below) weight.logical.push_back(ours + name.below + ".weight");
-    map.push_back(std::move(weight));
-    if (name.bias) map.push_back({theirs + name.theirs + ".bias", {ours + name.ours + ".bias"}});
+    for (const char* part : {".weight", ".bias"}) {
+      if (!name.bias && std::string_view(part) == ".bias") continue;
+      NameMapEntry entry{theirs + name.theirs + part, {ours + name.ours + part}};
+      if (name.below) entry.logical.push_back(ours + name.below + part);
+      map.push_back(std::move(entry));
+    }
   }
 }
 

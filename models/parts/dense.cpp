@@ -42,9 +42,18 @@ Var Dense::operator()(ForwardContext& context, const Var& x) const {
 void Dense::split_outputs(const TensorParallel& tp, const std::vector<int64_t>& units) {
   tp_ = &tp;
   split_ = Split::kOutputs;
+  deal_outputs(units);
+}
+
+void Dense::deal_outputs(const std::vector<int64_t>& units) {
   for (const Pack* pack : {weight_, bias_})
     for (size_t i = 0; pack && i < units.size(); ++i)
       pack->members[i]->spec.placement = {{.dim = 0, .axes = {"tp"}, .units = units[i]}};
+}
+
+void Dense::follow_rows() {
+  for (const Pack* pack : {weight_, bias_})
+    for (size_t i = 0; pack && i < pack->members.size(); ++i) pack->members[i]->spec.partial = {"tp"};
 }
 
 void Dense::split_inputs(const TensorParallel& tp, int64_t units) {

@@ -32,8 +32,14 @@ class Dense {
 
   // Each rank makes some of the outputs of every matrix, units[i] of matrix i dealt over the ranks (heads; features).
   void split_outputs(const TensorParallel& tp, const std::vector<int64_t>& units);
+  // The same for rows that every rank has and whose gradients are summed elsewhere: the product is that of one rank.
+  void deal_outputs(const std::vector<int64_t>& units);
+  // Sees only the rows of the residual stream that this rank holds: gradients are partial over tp.
+  void follow_rows();
   // Each rank has some of the inputs, and the ranks add up.
   void split_inputs(const TensorParallel& tp, int64_t units);
+
+  Pack& weight() const { return *weight_; }
 
  private:
   enum class Split : uint8_t { kNone, kOutputs, kInputs };

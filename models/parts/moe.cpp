@@ -55,7 +55,7 @@ MoeLayer::MoeLayer(ParameterRegistry& registry, const std::string& name, const M
   const Initialiser inner = Initialiser::normal(o.stddev), outer = Initialiser::normal(o.out_stddev);
   const Shape wide{o.experts, o.ffn, o.width};
   router_ = registry.add(spec_of(name + ".router.weight", {o.experts, o.width}, Role::kRouter, inner));
-  if (balance_.bias_rate > 0)
+  if (o.router_bias || balance_.bias_rate > 0)
     bias_ = registry.add(spec_of(name + ".router.bias", {o.experts}, Role::kBuffer, Initialiser::constant(0)));
   gate_up_ = registry.add(name + ".gate_up.weight", {spec_of(name + ".gate.weight", wide, Role::kExpert, inner),
                                                      spec_of(name + ".up.weight", wide, Role::kExpert, inner)});

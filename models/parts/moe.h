@@ -28,6 +28,7 @@ struct MoeOptions {
   int64_t experts = 0, ffn = 0;  // of each expert
   int64_t shared_ffn = 0;        // of the expert that all tokens go to; 0: there is none
   Routing routing;
+  bool router_bias = false;  // there is one even where nothing moves it
   ExpertBalance balance;
   float stddev = 0.02f, out_stddev = 0.02f;
 };

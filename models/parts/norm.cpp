@@ -47,6 +47,8 @@ void OutputNorm::follow_rows(const TensorParallel& tp) {
   if (tp.sequence) gain_->members.front()->spec.partial = {"tp"};
 }
 
+void OutputNorm::split_readers() { gain_->members.front()->spec.partial = {"tp"}; }
+
 QueryKeyNorm::QueryKeyNorm(ParameterRegistry& registry, const std::string& name, int64_t head_dim, float eps)
     : gains_(registry.add(name + ".qk_norm.weight",
                           std::vector{vector_spec(name + ".q_norm.weight", head_dim, Role::kNorm, 1),

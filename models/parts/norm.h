@@ -40,12 +40,15 @@ class Norm {
   float eps_, gain_offset_;
 };
 
-// RMS norm of a layer's output before that joins the residual stream (Gemma 2), kind kRms or kRmsPlusOne.
+// RMS norm apart from the residual stream, kind kRms or kRmsPlusOne: of a layer's output before that joins it (Gemma
+// 2), of latent rows (DeepSeek-V2).
 class OutputNorm {
  public:
   OutputNorm(ParameterRegistry& registry, const std::string& name, Norm::Kind kind, int64_t width, float eps);
   Var operator()(ForwardContext& context, const Var& output) const;
   void follow_rows(const TensorParallel& tp);  // as Norm
+  // Each rank reads its result with some heads only: gradients are partial sums.
+  void split_readers();
 
  private:
   Pack* gain_;

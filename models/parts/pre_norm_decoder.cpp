@@ -6,6 +6,13 @@ void describe(ModelShape& shape, const SelfAttention::Options& attention) {
   shape.qk_norm = attention.qk_norm_eps.has_value();
 }
 
+void describe(ModelShape& shape, const LatentAttention::Options& attention) {
+  shape.value_dim = attention.value_dim;
+  shape.latent_rank = attention.latent_rank;
+  shape.query_rank = attention.query_rank;
+  shape.rope_dim = attention.rope_dim;
+}
+
 void describe(ModelShape& shape, const FeedForwardOptions& feed_forward) {
   if (const auto* mlp = std::get_if<MlpOptions>(&feed_forward)) {
     shape.ffn = mlp->ffn;

@@ -3,6 +3,7 @@
 #include "models/parts/decoder.h"
 #include "models/parts/decoder_names.h"
 #include "models/parts/feed_forward.h"
+#include "models/parts/latent_attention.h"
 
 #include <utility>
 
@@ -34,6 +35,7 @@ struct PreNormBlock {
 
 // What the options of attention, and those of the second half of each layer in turn, add to a model's shape.
 void describe(ModelShape& shape, const SelfAttention::Options& attention);
+void describe(ModelShape& shape, const LatentAttention::Options& attention);
 void describe(ModelShape& shape, const FeedForwardOptions& feed_forward);
 
 // Llama (Touvron et al. 2023), and the families that differ from it in their attention and in what its options and

@@ -39,5 +39,6 @@ void PreNormDecoder<Attention>::parallelize(ParameterRegistry& registry, const M
 }
 
 template class PreNormDecoder<SelfAttention>;
+template class PreNormDecoder<LatentAttention>;
 
 }  // namespace deepflow

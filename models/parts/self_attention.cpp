@@ -1,7 +1,6 @@
 #include "models/parts/self_attention.h"
 
-#include "parallel/ops/ring_attention.h"
-#include "parallel/ops/ulysses_attention.h"
+#include "parallel/ops/context_attention.h"
 
 #include <algorithm>
 #include <cmath>
@@ -46,9 +45,7 @@ Var SelfAttention::operator()(ForwardContext& context, const Var& x, const RopeT
 
 Var SelfAttention::attend(ForwardContext& context, const Var& qkv) const {
   if (context.cache) return {attention_cached(context, qkv.value, shape_, *context.cache, layer_)};
-  if (!is_split(cp_)) return attention(context, qkv, shape_);
-  if (cp_->method == ContextMethod::kRing) return ring_attention(context, qkv, shape_, *cp_);
-  return ulysses_attention(context, qkv, shape_, *cp_);
+  return context_attention(context, qkv, shape_, cp_);
 }
 
 void SelfAttention::split_heads(const TensorParallel& tp) {

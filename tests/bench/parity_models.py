@@ -5,14 +5,15 @@ import json
 import pathlib
 
 import torch
-from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig,
-                          MixtralForCausalLM)
-from transformers import (Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
-                          Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
-from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import (DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM,
+                          Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
+                          MixtralConfig, MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                          Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 LLAMA3 = dict(rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=16)
+YARN = dict(rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=16, beta_fast=4.0,
+            beta_slow=1.0)
 
 
 @dataclasses.dataclass
@@ -46,6 +47,9 @@ def randomise(model, dtype, scale):
             gain = "norm" in name or (".ln_" in name and name.endswith("weight"))
             center = 1.0 if gain and model.config.model_type != "gemma2" else 0.0
             p.copy_((torch.randn_like(p) * (0.1 if gain else scale) + center).to(dtype))
+        for name, b in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                b.copy_((torch.randn_like(b) * 0.2).to(dtype))
     return model
 
 
@@ -69,6 +73,8 @@ def mixtral(layers=2, width=32, heads=4, kv_heads=2, ffn=24, experts=5, choices=
                       num_key_value_heads=kv_heads, intermediate_size=ffn, num_local_experts=experts,
                       num_experts_per_tok=choices, max_position_embeddings=positions, vocab_size=vocabulary,
                       bos_token_id=None, eos_token_id=None, **more))
+
+
 DECODERS = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM),
             "gemma2": (Gemma2Config, Gemma2ForCausalLM)}
 
@@ -88,6 +94,25 @@ def qwen3_moe(layers=2, width=32, heads=4, kv_heads=2, head_dim=12, ffn=16, expe
                        num_key_value_heads=kv_heads, head_dim=head_dim, moe_intermediate_size=ffn, num_experts=experts,
                        num_experts_per_tok=choices, max_position_embeddings=positions, vocab_size=vocabulary,
                        bos_token_id=None, eos_token_id=None, **more))
+
+
+DEEPSEEK = {2: (DeepseekV2Config, DeepseekV2ForCausalLM), 3: (DeepseekV3Config, DeepseekV3ForCausalLM)}
+
+
+def deepseek(version, layers=3, width=32, heads=4, ranks=(20, 16), dims=(12, 8, 10), ffn=(56, 16), experts=8, choices=3,
+             groups=(4, 2), dense=1, shared=1, positions=64, vocabulary=257, **more):
+    """ranks: of latent queries and of latent keys and values; dims: columns of a head without positions, with, and of
+    a value; ffn: of the dense layers, of an expert; groups: of experts, of those that a token may use."""
+    config, model = DEEPSEEK[version]
+    more |= dict(topk_method="group_limited_greedy") if version == 2 else dict(num_nextn_predict_layers=0)
+    return model(
+        config(num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads,
+               num_key_value_heads=heads, q_lora_rank=ranks[0],
+               kv_lora_rank=ranks[1], qk_nope_head_dim=dims[0], qk_rope_head_dim=dims[1], v_head_dim=dims[2],
+               intermediate_size=ffn[0], moe_intermediate_size=ffn[1], n_routed_experts=experts,
+               num_experts_per_tok=choices, n_group=groups[0], topk_group=groups[1], first_k_dense_replace=dense,
+               n_shared_experts=shared, max_position_embeddings=positions, vocab_size=vocabulary, bos_token_id=None,
+               eos_token_id=None, **more))
 
 
 def cases():
@@ -123,6 +148,17 @@ def cases():
                                             final_logit_softcapping=None), dtype=torch.bfloat16, shard_size="20KB"),
         Case("gemma2_moderate", decoder("gemma2", 6, 384, 6, 2, 1024, 256, 5000, head_dim=64, query_pre_attn_scalar=64,
                                         sliding_window=100), batch=2, sequence=256),
+        Case("deepseek_v2", deepseek(2)),
+        Case("deepseek_v2_lite_yarn", deepseek(2, ranks=(None, 16), shared=2, routed_scaling_factor=1.5,
+                                               rope_parameters=dict(YARN, mscale=0.707, mscale_all_dim=0.707)),
+             sequence=33),
+        Case("deepseek_v2_bf16_shards_v4", deepseek(2, attention_bias=True), dtype=torch.bfloat16, shard_size="20KB",
+             dialect=4),
+        Case("deepseek_v3", deepseek(3)),
+        Case("deepseek_v3_biases_yarn", deepseek(3, 4, dense=2, attention_bias=True, rope_parameters=YARN,
+                                                 tie_word_embeddings=True), sequence=33, dialect=4),
+        Case("deepseek_v3_moderate", deepseek(3, 4, 256, 8, (96, 64), (32, 16, 32), (768, 128), 16, 4, (4, 2), 1, 1,
+                                              256, 5000), batch=2, sequence=256),
         Case("llama_moderate", llama(6, 384, 6, 2, 1024, 256, 5000, tie_word_embeddings=True), batch=2, sequence=256),
     ]
     for case in made:

@@ -76,9 +76,23 @@ void draw_experts(Dice& dice, TinyOptions& o) {
   o.balance.capacity = dice.coin() ? 1.25 : 0;
 }
 
+bool has_latent_attention(const TinyOptions& o) { return o.family.starts_with("deepseek"); }
+bool has_experts(const TinyOptions& o) { return o.family == "mixtral" || has_latent_attention(o); }
+
+void draw_latent_attention(Dice& dice, TinyOptions& o) {
+  o.query_rank = dice.one_of<int64_t>({0, 12});
+  o.latent_rank = dice.one_of<int64_t>({16, 20});
+  o.value_dim = dice.one_of<int64_t>({6, 12, 16});
+  o.attention_bias = dice.coin();
+  o.dense_layers = dice.below(2);
+  o.shared_experts = dice.below(3);
+  if (o.experts == 8) o.router_groups = 4, o.router_top_groups = 2;
+}
+
 void draw_model(Dice& dice, TinyOptions& o) {
   ParallelOptions& p = o.parallel;
-  o.family = dice.one_of<std::string>({"llama", "gpt2", "qwen2", "qwen3", "gemma2", "mixtral", "mixtral"});
+  o.family =
+      dice.one_of<std::string>({"llama", "gpt2", "qwen2", "qwen3", "gemma2", "mixtral", "deepseek_v2", "deepseek_v3"});
   o.heads = dice.one_that<int64_t>({4, 6, 8, 12}, [&](int64_t n) { return n % p.tp == 0; });
   const int64_t heads_of_rank = o.heads / p.tp;
   p.cp_method = dice.coin() && heads_of_rank % p.cp == 0 ? ContextMethod::kUlysses : ContextMethod::kRing;
@@ -92,11 +106,12 @@ void draw_model(Dice& dice, TinyOptions& o) {
     o.attention_bias = dice.coin() && (o.family == "llama" || o.family == "qwen3");
     o.mlp_bias = dice.coin() && o.family == "llama";
     o.head_dim = dice.one_of<int64_t>({8, 12});
-    if (o.family != "llama" && o.family != "mixtral") o.window = dice.one_of<int64_t>({0, 3, 17});
+    if (o.family != "llama" && !has_experts(o)) o.window = dice.one_of<int64_t>({0, 3, 17});
   } else {
     o.dropout = dice.coin() ? 0.1f : 0.0f;
   }
-  if (o.family == "mixtral") draw_experts(dice, o);
+  if (has_experts(o)) draw_experts(dice, o);
+  if (has_latent_attention(o)) draw_latent_attention(dice, o);
   o.width = o.heads * 8;
   o.ffn = dice.one_that<int64_t>({36, 64, 72, 96}, [&](int64_t n) { return n % p.tp == 0; });
   o.tied = dice.coin();
@@ -166,7 +181,10 @@ std::string text_of(const TinyOptions& o) {
   add(o.attention_bias, "attention_bias");
   add(o.mlp_bias, "mlp_bias");
   add(o.tied, "tied");
-  if (o.family == "mixtral")
+  if (has_latent_attention(o))
+    text += fmt::format(" ranks {}/{} value_dim {} {} dense layers {} shared experts groups {}", o.query_rank,
+                        o.latent_rank, o.value_dim, o.dense_layers, o.shared_experts, o.router_groups);
+  if (has_experts(o))
     text += fmt::format(" {} of {} experts, balance {} z {} bias {} capacity {}", o.expert_choices, o.experts,
                         o.balance.loss, o.balance.z_loss, o.balance.bias_rate, o.balance.capacity);
   add(o.dropout > 0, fmt::format("dropout {}", o.dropout));

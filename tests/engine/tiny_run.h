@@ -3,6 +3,8 @@
 #include "core/random.h"
 #include "engine/session.h"
 #include "engine/trainer.h"
+#include "models/deepseek_v2/config.h"
+#include "models/deepseek_v3/config.h"
 #include "models/gemma2/config.h"
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
@@ -79,7 +81,10 @@ struct TinyOptions {
   bool attention_bias = false, mlp_bias = false;  // llama; attention_bias: qwen3 as well
   Documents documents = Documents::kSeparate;
   float dropout = 0;                        // gpt2 only
-  int64_t experts = 6, expert_choices = 2;  // mixtral only, as is the next
+  int64_t experts = 6, expert_choices = 2;  // of families with experts, as is the next
+  // Of deepseek_v2 and deepseek_v3.
+  int64_t query_rank = 0, latent_rank = 20, nope_dim = 8, rope_dim = 4, value_dim = 6;
+  int64_t dense_layers = 1, shared_experts = 1, router_groups = 1, router_top_groups = 1;
   ExpertBalance balance{.loss = 0.05, .z_loss = 0.01, .bias_rate = 0.01};
   float init_std = 0.02f;
   Recompute recompute = Recompute::kNone;
@@ -101,9 +106,20 @@ struct TinyOptions {
   }
 };
 
+inline void set_latent(LatentDecoderConfig& c, const TinyOptions& o) {
+  c.query_rank = o.query_rank, c.latent_rank = o.latent_rank;
+  c.nope_dim = o.nope_dim, c.rope_dim = o.rope_dim, c.value_dim = o.value_dim;
+  c.attention_bias = o.attention_bias;
+  c.dense_layers = o.dense_layers, c.shared_experts = o.shared_experts;
+  c.router_groups = o.router_groups, c.router_top_groups = o.router_top_groups;
+}
+
 inline void set_decoder(DecoderConfig& c, const TinyOptions& o) {
   c.layers = o.layers, c.width = o.width, c.heads = o.heads, c.kv_heads = o.kv_heads, c.head_dim = o.head_dim;
   c.ffn = o.ffn, c.tie_embeddings = o.tied, c.init_std = o.init_std;
+  if (auto* moe = dynamic_cast<MoeDecoderConfig*>(&c))
+    moe->experts = o.experts, moe->expert_choices = o.expert_choices, moe->balance = o.balance;
+  if (auto* latent = dynamic_cast<LatentDecoderConfig*>(&c)) set_latent(*latent, o);
   if (auto* llama = dynamic_cast<LlamaConfig*>(&c)) {
     llama->attention_bias = o.attention_bias, llama->mlp_bias = o.mlp_bias;
   } else if (auto* qwen2 = dynamic_cast<Qwen2Config*>(&c)) {
@@ -123,10 +139,6 @@ inline ModelOptions tiny_model(const TinyOptions& o) {
   if (auto* gpt2 = dynamic_cast<Gpt2Config*>(&model.config())) {
     gpt2->layers = o.layers, gpt2->width = o.width, gpt2->heads = o.heads, gpt2->ffn = o.ffn;
     gpt2->dropout = o.dropout, gpt2->tie_embeddings = o.tied, gpt2->init_std = o.init_std;
-  } else if (auto* c = dynamic_cast<MixtralConfig*>(&model.config())) {
-    c->layers = o.layers, c->width = o.width, c->heads = o.heads, c->kv_heads = o.kv_heads, c->ffn = o.ffn;
-    c->head_dim = o.head_dim, c->tie_embeddings = o.tied, c->init_std = o.init_std;
-    c->experts = o.experts, c->expert_choices = o.expert_choices, c->balance = o.balance;
   } else {
     set_decoder(dynamic_cast<DecoderConfig&>(model.config()), o);
   }

@@ -110,6 +110,38 @@ TEST(HfConfig, ReadsBothDialectsOfRotaryPositions) {
   EXPECT_FALSE(read<LlamaConfig>(llama({{"rope_scaling", nullptr}})).rope_scaling.has_value());
 }
 
+TEST(HfConfig, ReadsBothDialectsOfYarnAndWritesBoth) {
+  const json scaling = {{"type", "yarn"},         {"factor", 40},   {"original_max_position_embeddings", 16},
+                        {"beta_fast", 16},        {"beta_slow", 2}, {"mscale", 1.0},
+                        {"mscale_all_dim", 0.707}};
+  json parameters = scaling;
+  parameters.erase("type");
+  parameters["rope_type"] = "yarn";
+  parameters["rope_theta"] = 500.0;
+  const auto v4 = read<LlamaConfig>(llama({{"rope_theta", 500}, {"rope_scaling", scaling}}));
+  const auto v5 = read<LlamaConfig>(llama({{"rope_parameters", parameters}}));
+  const auto again = read<LlamaConfig>(v4.to_hf());
+  for (const LlamaConfig& config : {v4, v5, again}) {
+    EXPECT_EQ(config.rope_theta, 500);
+    const RopeOptions options = rope_options(config);
+    ASSERT_TRUE(options.yarn.has_value());
+    EXPECT_FALSE(options.llama3.has_value());
+    EXPECT_EQ(options.yarn->factor, 40);
+    EXPECT_EQ(options.yarn->original_max_positions, 16);
+    EXPECT_EQ(options.yarn->beta_fast, 16);
+    EXPECT_EQ(options.yarn->beta_slow, 2);
+    EXPECT_EQ(options.yarn->mscale, 1);
+    EXPECT_EQ(options.yarn->mscale_all_dim, 0.707);
+    EXPECT_EQ(options.yarn->attention_factor, 0);
+  }
+  for (const char* key : {"rope_scaling", "rope_parameters"}) EXPECT_EQ(v4.to_hf()[key]["mscale_all_dim"], 0.707);
+  const auto silent =
+      read<LlamaConfig>(llama({{"max_position_embeddings", 48},
+                               {"rope_scaling", {{"type", "yarn"}, {"original_max_position_embeddings", 16}}}}));
+  EXPECT_EQ(silent.rope_scaling->factor, 3);
+  EXPECT_EQ(silent.rope_scaling->beta_fast, 32);
+}
+
 TEST(HfConfig, SurvivesARoundTrip) {
   const json scaling = {{"rope_type", "llama3"},
                         {"factor", 8.0},
@@ -119,6 +151,7 @@ TEST(HfConfig, SurvivesARoundTrip) {
   for (const json& config :
        {llama({{"rope_theta", 5e5}, {"rope_scaling", scaling}, {"head_dim", 6}, {"num_key_value_heads", 2}}),
         llama({{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2}}}, {"tie_word_embeddings", true}}),
+        llama({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 4}, {"attention_factor", 1.5}}}}),
         llama({{"attention_bias", true}, {"mlp_bias", true}, {"rms_norm_eps", 1e-5}}),
         llama({{"model_type", "qwen2"}, {"num_key_value_heads", 2}, {"rope_theta", 1e6}}),
         llama({{"model_type", "qwen3"}, {"num_key_value_heads", 2}, {"attention_bias", true}, {"head_dim", 6}}),
@@ -144,7 +177,13 @@ TEST(HfConfig, RefusesWhatIsNotImplementedOrMakesNoSense) {
       {{{"model_type", "mamba"}}, "model_type \"mamba\" is no family that is implemented; "},
       {{{"model_type", 5}}, "model_type needs text, got 5"},
       {llama({{"hidden_act", "gelu"}}), "hidden_act gelu is not implemented"},
-      {llama({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}}}}), "rope_type yarn is not implemented"},
+      {llama({{"rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2}}}}), "rope_type dynamic is not implemented"},
+      {llama({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}, {"beta_fast", 1}}}}),
+       "beta_fast needs to be above beta_slow"},
+      {llama({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}, {"mscale", -1}}}}),
+       "mscale needs to be at least 0"},
+      {llama({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}, {"truncate", false}}}}),
+       "truncate false is not implemented"},
       {llama({{"rope_scaling", {{"rope_type", "linear"}}}}), "factor needs to be at least 1"},
       {llama({{"rope_scaling", 3}}), "rope_scaling needs an object, got 3"},
       {llama({{"num_hidden_layers", -1}}), "num_hidden_layers needs to be at least 1, got -1"},

@@ -65,6 +65,10 @@ TEST(ModelOptions, ReadsRopeScaling) {
   ASSERT_TRUE(s.llama().rope_scaling.has_value());
   EXPECT_EQ(rope_options(s.llama()).linear_factor, 2);
   EXPECT_FALSE(rope_options(s.llama()).llama3.has_value());
+  Section y("{layers: 1, width: 8, heads: 1, rope_scaling: {type: yarn, factor: 2, original_max_positions: 64}}");
+  ASSERT_TRUE(rope_options(y.llama()).yarn.has_value());
+  EXPECT_EQ(rope_options(y.llama()).yarn->original_max_positions, 64);
+  EXPECT_EQ(rope_options(y.llama()).yarn->beta_fast, 32);
 }
 
 TEST(ModelOptions, SaysWhatDoesNotFit) {

@@ -2,6 +2,8 @@
 
 #include "core/error.h"
 #include "kernels/ops/attention.h"
+#include "models/deepseek_v2/config.h"
+#include "models/deepseek_v3/config.h"
 #include "models/gemma2/config.h"
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
@@ -56,6 +58,15 @@ Qwen3MoeConfig qwen3_moe() {
   return c;
 }
 
+// Values narrower than keys, latent queries, a layer without experts, and a router in groups.
+void make_small(LatentDecoderConfig& c) {
+  c.layers = 3, c.width = 32, c.heads = 4, c.query_rank = 20, c.latent_rank = 16;
+  c.nope_dim = 8, c.rope_dim = 4, c.value_dim = 10, c.attention_bias = true;
+  c.dense_layers = 1, c.dense_ffn = 40, c.ffn = 16, c.experts = 6, c.expert_choices = 3;
+  c.router_groups = 3, c.router_top_groups = 2;
+  c.fill_in(61, 24);
+}
+
 // One small model of every family; windows are shorter than the sequences of the tests.
 std::vector<std::unique_ptr<ModelConfig>> every_family() {
   std::vector<std::unique_ptr<ModelConfig>> configs;
@@ -75,6 +86,13 @@ std::vector<std::unique_ptr<ModelConfig>> every_family() {
   add(std::move(gemma2));
   configs.push_back(std::make_unique<MixtralConfig>(mixtral()));
   configs.push_back(std::make_unique<Qwen3MoeConfig>(qwen3_moe()));
+  auto deepseek_v2 = std::make_unique<DeepseekV2Config>();
+  make_small(*deepseek_v2);
+  deepseek_v2->query_rank = 0;
+  configs.push_back(std::move(deepseek_v2));
+  auto deepseek_v3 = std::make_unique<DeepseekV3Config>();
+  make_small(*deepseek_v3);
+  configs.push_back(std::move(deepseek_v3));
   return configs;
 }
 
@@ -304,15 +322,26 @@ TEST(Gpt2, DropsOutByStepAndOnlyInTraining) {
   for (int64_t i = 0; i < 24; ++i) EXPECT_EQ(x.data<float>()[i * x.ld()], y.data<float>()[i * y.ld()]);
 }
 
+// Each with the caches that generation may use.
+std::vector<std::pair<std::unique_ptr<ModelConfig>, bool>> with_every_cache(
+    std::vector<std::unique_ptr<ModelConfig>> configs) {
+  std::vector<std::pair<std::unique_ptr<ModelConfig>, bool>> both;
+  for (auto& config : configs) {
+    if (dynamic_cast<LatentDecoderConfig*>(config.get())) both.emplace_back(config->clone(), true);
+    both.emplace_back(std::move(config), false);
+  }
+  return both;
+}
+
 TEST(Models, CachedDecodingGivesTheLogitsOfTheWholeSequence) {
   constexpr int64_t kCount = 2, kLength = 13, kPrompt = 6;
-  for (const auto& config : every_family()) {
+  for (const auto& [config, latent] : with_every_cache(every_family())) {
     TinyModel tiny(*config);
     std::vector<int32_t> tokens = some_tokens(kCount * kLength, 61);
     ForwardContext whole = tiny.context(kCount, kLength);
     const Tensor expected = tiny.model().logits(whole, Tensor::wrap(tokens.data(), {kCount * kLength}, DType::kI32));
     const ModelShape& shape = tiny.model().shape();
-    KeyValueCache cache(tiny.runtime(), static_cast<int>(shape.layers), kCount, kLength, shape.kv_heads, shape.head_dim,
+    KeyValueCache cache(tiny.runtime(), static_cast<int>(shape.layers), kCount, kLength, cache_shape(shape, latent),
                         DType::kF32);
     for (int64_t begin = 0; begin < kLength;) {
       const int64_t n = begin == 0 ? kPrompt : 1;

@@ -2,6 +2,8 @@
 # model_type: the layer's name in files, and the names of gate, up and down
 FAMILIES = {
     "mixtral": (".block_sparse_moe", ("w1", "w3", "w2")),
+    "deepseek_v2": (".mlp", ("gate_proj", "up_proj", "down_proj")),
+    "deepseek_v3": (".mlp", ("gate_proj", "up_proj", "down_proj")),
     "qwen3_moe": (".mlp", ("gate_proj", "up_proj", "down_proj")),
 }
 

@@ -2,26 +2,29 @@
 """Writes tests/parity/goldens: tiny models with random bf16 weights, and what transformers makes of them in f32.
 
 Each folder is a Hugging Face folder (config.json, model.safetensors) with tokens.txt (one sequence a line) and
-expected.safetensors: logits, loss and the gradient of every parameter. Run it again only when a case is added:
+expected.safetensors: logits, loss and the gradient of every parameter. Run it again when a case is added; folders that
+are there stay as they are:
     python tests/parity/make_goldens.py
 """
 import copy
 import pathlib
+import zlib
 
 import expert_names
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig,
-                          MixtralForCausalLM)
-from transformers import (Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
-                          Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
-from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import (DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM,
+                          Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
+                          MixtralConfig, MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                          Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 BATCH, SEQUENCE, VOCABULARY = 2, 17, 97
 NO_ENDS = dict(bos_token_id=None, eos_token_id=None)
 LLAMA3 = dict(rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=16)
+YARN = dict(rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=8, beta_fast=4.0,
+            beta_slow=1.0, mscale=1.0, mscale_all_dim=0.707)
 CASES = {
     "gpt2": GPT2LMHeadModel(
         GPT2Config(n_layer=2, n_embd=16, n_head=2, n_positions=32, vocab_size=VOCABULARY, resid_pdrop=0.0,
@@ -59,6 +62,23 @@ CASES = {
         Qwen3MoeConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, num_key_value_heads=2, head_dim=6,
                        moe_intermediate_size=12, num_experts=6, num_experts_per_tok=3, attention_bias=True,
                        max_position_embeddings=32, vocab_size=VOCABULARY, **NO_ENDS)),
+    # Queries straight from the residual stream, two of the four experts of two out of three groups, two shared ones.
+    "deepseek_v2": DeepseekV2ForCausalLM(
+        DeepseekV2Config(num_hidden_layers=3, hidden_size=16, num_attention_heads=4,
+                         num_key_value_heads=4, q_lora_rank=None, kv_lora_rank=12,
+                         qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=8, intermediate_size=24,
+                         moe_intermediate_size=8, n_routed_experts=6, n_shared_experts=2, num_experts_per_tok=2,
+                         n_group=3, topk_group=2, topk_method="group_limited_greedy", routed_scaling_factor=1.5,
+                         first_k_dense_replace=1, max_position_embeddings=32, vocab_size=VOCABULARY, **NO_ENDS)),
+    # Latent queries, values wider than keys, biases, YaRN, and a router's bias that chooses other experts.
+    "deepseek_v3": DeepseekV3ForCausalLM(
+        DeepseekV3Config(num_hidden_layers=3, hidden_size=16, num_attention_heads=4,
+                         num_key_value_heads=4, q_lora_rank=10, kv_lora_rank=12,
+                         qk_nope_head_dim=4, qk_rope_head_dim=4, v_head_dim=10, intermediate_size=24,
+                         moe_intermediate_size=8, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=3,
+                         n_group=4, topk_group=2, routed_scaling_factor=2.5, first_k_dense_replace=1,
+                         attention_bias=True, max_position_embeddings=32, vocab_size=VOCABULARY, rope_parameters=YARN,
+                         num_nextn_predict_layers=0, **NO_ENDS)),
 }
 
 
@@ -68,15 +88,22 @@ def randomise(model, generator):
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator) * 0.25
             gain = "norm" in name or ".ln_" in name and "weight" in name
+            if name.endswith(".mlp.gate.weight"):
+                noise *= 2  # clear choices: what is nearly a tie falls either way in bf16
             p.copy_((noise + (1.0 if gain and model.config.model_type != "gemma2" else 0.0)).bfloat16())
+        for name, b in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                b.copy_((torch.randn(b.shape, generator=generator) * 0.25).bfloat16())
 
 
 def main():
     root = pathlib.Path(__file__).parent / "goldens"
-    generator = torch.Generator().manual_seed(7)
     torch.use_deterministic_algorithms(True)
     for name, model in CASES.items():
         folder = root / name
+        if folder.exists():
+            continue
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         randomise(model, generator)
         copy.deepcopy(model).bfloat16().save_pretrained(folder)  # a copy, because buffers lose precision as well
         (folder / "generation_config.json").unlink(missing_ok=True)

