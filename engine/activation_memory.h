@@ -3,23 +3,26 @@
 #include "core/dtype.h"
 #include "models/model.h"
 #include "parallel/context_parallel.h"
+#include "parallel/schedule.h"
 
 #include <cstdint>
 #include <vector>
 
 namespace deepflow {
 
-// When gradients hold memory (docs/memory.md).
-enum class GradientMemory : uint8_t {
-  kGrows,  // no micro-batch begins behind the first backward: it grows while backward frees activations
-  kStays,  // otherwise: it is there when the activations are most
+// One of a rank's chunks of the model.
+struct ChunkShape {
+  int id = 0;  // as the schedule has it
+  int64_t layers = 0;
+  bool has_embedding = true, has_head = true;
 };
 
 // What the activations of a rank follow from.
 struct PassShape {
   ModelShape model;
-  int64_t layers = 0;  // of this rank
-  bool has_embedding = true, has_head = true;
+  std::vector<ChunkShape> chunks = {ChunkShape{}};  // of this rank
+  // This rank's step, lowered; empty: forward and backward of one micro-batch through its only chunk.
+  std::vector<Action> actions;
   DType compute = DType::kF32;
   int64_t sequence = 0;            // tokens of a sequence
   int64_t rows = 0;                // tokens of a micro-batch, whole sequences, all of them
@@ -27,12 +30,15 @@ struct PassShape {
   bool sequence_parallel = false;  // the tp ranks split the rows of the residual stream as well
   bool overlap = true;             // and pass them on in rings
   ContextMethod cp_method = ContextMethod::kRing;
-  int threads = 1;    // of this rank
-  int in_flight = 1;  // micro-batches whose activations are held at once (pipelines)
-  GradientMemory gradients = GradientMemory::kGrows;
-  int64_t bucket_elements = 1;   // gradients take memory in pieces of this many
-  int gradient_shards = 1;       // ranks among which gradients are cut (ZeRO-2)
-  int64_t travelling_bytes = 0;  // of gradients that are whole for a while, where they are cut
+  int expert_ranks = 1, etp = 1;   // ranks that share the experts, of them those that share the matrices of each
+  double expert_load = 1;          // rows that this rank's experts get, over their even share
+  int threads = 1;                 // of this rank
+  int64_t table_rows = 0;          // of the vocabulary, here, with padding; 0: as the rank has that has most
+  bool makes_forms_again = false;  // packed weights for input gradients, for each use (train.weight_forms: forward)
+  int64_t bucket_elements = 1;     // gradients take memory in pieces of this many
+  int64_t gradient_bytes = 0;      // of a whole step; 0: four for each element of a matrix
+  int64_t travelling_bytes = 0;    // of gradients that are whole for a while, where they are cut (ZeRO-2)
+  int64_t layers() const;
 };
 
 // Bytes that one block keeps of one micro-batch between its forward and its backward.
@@ -41,9 +47,9 @@ int64_t kept_bytes(const PassShape& shape, Recompute policy);
 // Elements of this rank's gradients.
 int64_t gradient_elements(const PassShape& shape);
 
-// Most bytes that activations, messages between stages, the temporaries of backward and, where they grow, gradients
-// take at once: the kept bytes of every block and micro-batch in flight, then one backward walked op by op. `policies`
-// has one entry a layer of this rank, none of them kAuto. Bias gradients are left out.
+// Most bytes that activations, messages between stages, the temporaries of backward and gradients take at once: the
+// schedule action by action, each backward op by op. `policies` has one entry a layer of this rank, in the order of its
+// chunks, none of them kAuto. Bias gradients are left out.
 int64_t peak_activation_bytes(const PassShape& shape, const std::vector<Recompute>& policies);
 
 }  // namespace deepflow

@@ -25,20 +25,6 @@ std::vector<Recompute> first_of(int64_t layers, int64_t changed, Recompute first
   return policies;
 }
 
-struct Passes {
-  int64_t micro_batch;
-  int count, in_flight;
-  // Those in flight may be all there are: then the first backward has all activations and no gradients yet.
-  GradientMemory gradients;
-
-  Passes(const TrainingMemory& run, const RankLayout& layout)
-      : micro_batch(
-            choose_micro_batch(run.train, layout.data_ranks, run.sequence, layout.model.vocabulary, layout.num_stages)),
-        count(static_cast<int>(run.train.global_batch / layout.data_ranks / micro_batch)),
-        in_flight(layout.in_flight(count)),
-        gradients(count > in_flight ? GradientMemory::kStays : GradientMemory::kGrows) {}
-};
-
 [[noreturn]] void report_too_big(const MemoryPlan& least, const PassShape& shape) {
   throw ConfigError(
       "model.recompute auto: even with every block recomputed a rank needs {}, and its budget is {} "
@@ -46,6 +32,22 @@ struct Passes {
       "state, {} of activations for {} tokens a micro-batch; lower train.micro_batch or data.sequence, split "
       "the model over more ranks, or raise the budget",
       readable(least.total()), readable(least.budget), readable(least.state), readable(least.activations), shape.rows);
+}
+
+std::vector<Action> passes_in_a_row(int count) {
+  std::vector<Action> actions;
+  for (int m = 0; m < count; ++m) actions.insert(actions.end(), {{Do::kF, 0, m}, {Do::kBW, 0, m}});
+  return actions;
+}
+
+// Of the vocabulary, on this rank.
+int64_t table_rows(const RankLayout& layout) {
+  for (const Pack& pack : layout.registry.packs()) {
+    const bool is_table = pack.role() == Role::kEmbedding || pack.role() == Role::kHead;
+    if (pack.local && is_table && pack.members.front()->spec.shape[0] == layout.model.vocabulary)
+      return pack.physical_rows;
+  }
+  return 0;
 }
 
 }  // namespace
@@ -65,16 +67,16 @@ std::string MemoryPlan::describe() const {
   return fmt::format("{}, {}{}", what, gigabytes(total()), open ? "" : fmt::format(" of {}", gigabytes(budget)));
 }
 
-MemoryPlan plan_memory(const PassShape& shape, int64_t state, int64_t budget) {
+MemoryPlan plan_memory(const PassShape& shape, const StateMemory& state, int64_t budget) {
   MemoryPlan plan;
-  plan.state = state;
+  plan.state = state.in_step();
   plan.budget = budget;
   const auto fits = [&](std::vector<Recompute> policies) {
     plan.policies = std::move(policies);
-    plan.activations = peak_activation_bytes(shape, plan.policies);
+    plan.activations = step_bytes(shape, state, plan.policies);
     return plan.total() <= budget;
   };
-  const int64_t layers = shape.layers;
+  const int64_t layers = shape.layers();
   for (int64_t k = 0; k <= layers; ++k)
     if (fits(first_of(layers, k, Recompute::kSelective, Recompute::kNone))) return plan;
   for (int64_t k = 1; k <= layers; ++k)
@@ -91,45 +93,53 @@ std::vector<Recompute> strictest(Communicator& comm, const std::vector<Recompute
 }
 
 PassShape pass_shape(const TrainingMemory& run, const RankLayout& layout) {
-  const Passes passes(run, layout);
+  const int64_t micro_batch =
+      choose_micro_batch(run.train, layout.data_ranks, run.sequence, layout.model.vocabulary, layout.num_stages);
+  const auto count = static_cast<int>(run.train.global_batch / layout.data_ranks / micro_batch);
+  const StateMemory state = layout_state(run, layout);
   PassShape pass;
   pass.model = layout.model;
-  for (const LayerRange& chunk : layout.chunks) pass.layers += chunk.end - chunk.begin;
-  pass.has_embedding = layout.chunks.front().begin == 0;
-  pass.has_head = layout.chunks.back().end == layout.model.layers;
-  pass.compute = layout.compute;
+  pass.chunks.clear();
+  for (const OwnChunk& chunk : layout.chunks)
+    pass.chunks.push_back({chunk.id, chunk.layers.end - chunk.layers.begin, chunk.layers.begin == 0,
+                           chunk.layers.end == layout.model.layers});
+  pass.actions = layout.actions ? layout.actions(count) : passes_in_a_row(count);
+  pass.compute = layout.store.compute;
   pass.tp = layout.tp;
   pass.cp = layout.cp;
   pass.cp_method = layout.cp_method;
   pass.sequence_parallel = layout.sequence_parallel;
   pass.overlap = layout.overlap;
-  pass.threads = layout.threads;
+  pass.expert_ranks = layout.expert_ranks;
+  pass.etp = layout.etp;
+  pass.threads = layout.runtime.pool().size();
+  pass.table_rows = table_rows(layout);
+  pass.makes_forms_again = layout.store.forms_kept == FormsKept::kForward;
   pass.sequence = run.sequence;
-  pass.rows = passes.micro_batch * run.sequence;
-  pass.in_flight = passes.in_flight;
+  pass.rows = micro_batch * run.sequence;
   pass.bucket_elements = run.train.bucket_elements;
-  pass.gradients = passes.gradients;
-  if (layout.zero >= 2) pass.gradient_shards = layout.shards;
-  pass.travelling_bytes = state_shape(run, layout).travelling_bytes;
+  pass.gradient_bytes = state.gradients;
+  pass.travelling_bytes = state.travelling;
   return pass;
 }
 
-StateShape state_shape(const TrainingMemory& run, const RankLayout& layout) {
-  StateShape state;
-  state.zero = layout.zero;
-  state.shards = layout.shards;
-  state.compute = layout.compute;
-  state.forms = layout.forms;
-  state.gradients = Passes(run, layout).gradients;
-  count_parameters(state, layout.registry, layout.domains, run.train.bucket_elements);
-  if (run.train.offload_optimizer.empty()) state.optimizer = optimizer_bytes(run.optim, layout.registry);
+StateMemory layout_state(const TrainingMemory& run, const RankLayout& layout) {
+  StateMemory state = state_memory({layout.runtime, layout.registry, layout.store, layout.products,
+                                    layout.chunks.back().layers.end == layout.model.layers, run.optim,
+                                    !run.train.offload_optimizer.empty()});
+  state.model = layout.model_bytes;
   return state;
+}
+
+int64_t step_bytes(const PassShape& pass, const StateMemory& state, const std::vector<Recompute>& policies) {
+  const int64_t update = state.between_steps() - state.gathered_ahead + state.update - state.in_step();
+  return std::max(peak_activation_bytes(pass, policies), update);
 }
 
 MemoryPlan plan_training(const TrainingMemory& run, const RankLayout& layout, int64_t share) {
   int64_t budget = share > 0 ? share / 3 * 2 : std::numeric_limits<int64_t>::max();
   if (run.train.memory_budget) budget = static_cast<int64_t>(*run.train.memory_budget * kGigabyte);
-  return plan_memory(pass_shape(run, layout), state_in_step(state_shape(run, layout)), budget);
+  return plan_memory(pass_shape(run, layout), layout_state(run, layout), budget);
 }
 
 MemoryPlan agree(Communicator& comm, const TrainingMemory& run, const RankLayout& layout, int64_t share) {
@@ -147,13 +157,14 @@ MemoryPlan agree(Communicator& comm, const TrainingMemory& run, const RankLayout
 
   std::vector<Recompute> of_model(static_cast<size_t>(layout.model.layers), Recompute::kNone);
   auto next = plan.policies.begin();
-  for (const LayerRange& chunk : layout.chunks)
-    for (int layer = chunk.begin; layer < chunk.end; ++layer) of_model[static_cast<size_t>(layer)] = *next++;
+  for (const OwnChunk& chunk : layout.chunks)
+    for (int layer = chunk.layers.begin; layer < chunk.layers.end; ++layer)
+      of_model[static_cast<size_t>(layer)] = *next++;
   of_model = strictest(comm, of_model);
   std::vector<Recompute> mine;
-  for (const LayerRange& chunk : layout.chunks)
-    mine.insert(mine.end(), of_model.begin() + chunk.begin, of_model.begin() + chunk.end);
-  plan.activations = peak_activation_bytes(pass_shape(run, layout), mine);
+  for (const OwnChunk& chunk : layout.chunks)
+    mine.insert(mine.end(), of_model.begin() + chunk.layers.begin, of_model.begin() + chunk.layers.end);
+  plan.activations = step_bytes(pass_shape(run, layout), layout_state(run, layout), mine);
   plan.policies = std::move(of_model);
   return plan;
 }

@@ -1,12 +1,14 @@
 #pragma once
 
 #include "core/parameter_registry.h"
+#include "core/runtime.h"
 #include "engine/activation_memory.h"
 #include "engine/state_memory.h"
 #include "engine/train_options.h"
 #include "optim/optim_options.h"
 #include "parallel/communicator.h"
 #include "parallel/resident_store.h"
+#include "parallel/schedule.h"
 
 #include <cstdint>
 #include <functional>
@@ -17,7 +19,8 @@ namespace deepflow {
 
 struct MemoryPlan {
   std::vector<Recompute> policies;  // of this rank's layers
-  int64_t activations = 0, state = 0, budget = 0;
+  int64_t activations = 0;          // with gradients, or what the update takes with them
+  int64_t state = 0, budget = 0;
   int64_t total() const { return activations + state; }
   int64_t count(Recompute policy) const;
   std::string describe() const;  // "2 of 6 blocks selective, 0.41 GB of 0.50 GB"
@@ -26,7 +29,7 @@ struct MemoryPlan {
 // The cheapest policies with which activations and state fit the budget (bytes): none recomputed, else the first k
 // blocks selectively, else all of them and the first k in full. Blocks at the front are recomputed because theirs is
 // the backward that comes last, when the rest has been given back. Throws ConfigError when nothing fits.
-MemoryPlan plan_memory(const PassShape& shape, int64_t state, int64_t budget);
+MemoryPlan plan_memory(const PassShape& shape, const StateMemory& state, int64_t budget);
 
 // What a training run tells of itself.
 struct TrainingMemory {
@@ -35,29 +38,36 @@ struct TrainingMemory {
   OptimOptions optim;
 };
 
+// A chunk of this rank, by its number in the model.
+struct OwnChunk {
+  int id = 0;
+  LayerRange layers;
+};
+
 // This rank's part of the layout.
 struct RankLayout {
   const ModelShape& model;
-  ParameterRegistry& registry;     // frozen
-  std::vector<LayerRange> chunks;  // of this rank; the first of the model embeds, the last has the head
-  const GradientDomains* domains = nullptr;
+  Runtime& runtime;
+  ParameterRegistry& registry;   // frozen
+  std::vector<OwnChunk> chunks;  // of this rank; the first of the model embeds, the last has the head
+  ResidentStoreOptions store;
+  int64_t model_bytes = 0;  // that the model holds beside its parameters
+  ProductPrecision products = ProductPrecision::kCompute;
   int tp = 1, cp = 1;
   bool sequence_parallel = false, overlap = true;
   ContextMethod cp_method = ContextMethod::kRing;
   int data_ranks = 1;  // that see different samples
   int num_stages = 1;  // of the pipeline
-  int zero = 1;
-  int shards = 1;  // ranks among which ZeRO shares
-  // Passes through its chunks whose activations are held at once, in full chunks, of so many micro-batches.
-  std::function<int(int micro_batches)> in_flight = [](int) { return 1; };
-  DType compute = DType::kF32;
-  FormsKept forms = FormsKept::kAll;
-  int threads = 1;
+  int expert_ranks = 1, etp = 1;
+  // This rank's step of so many micro-batches, lowered; empty: they follow one another through one chunk.
+  std::function<std::vector<Action>(int micro_batches)> actions;
 };
 
 // What a training step of this rank follows from.
 PassShape pass_shape(const TrainingMemory& run, const RankLayout& layout);
-StateShape state_shape(const TrainingMemory& run, const RankLayout& layout);
+StateMemory layout_state(const TrainingMemory& run, const RankLayout& layout);
+// Most bytes that a step takes on top of state.in_step(): those of its passes, or of the update behind them.
+int64_t step_bytes(const PassShape& pass, const StateMemory& state, const std::vector<Recompute>& policies);
 
 // Ranks agree on the strictest policy of each layer: recomputation runs collectives again. Collective; `policies` has
 // an entry for every layer of the model, kNone for those of others.

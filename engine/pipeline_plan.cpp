@@ -30,12 +30,6 @@ std::vector<int> chunk_stages(const ParallelOptions& o) {
   return make_schedule(schedule_name(o), o.pp, o.vp, kManyPassesAStage * o.pp).rank_of_chunk;
 }
 
-int passes_in_flight(const ParallelOptions& o, int stage, int num_micro_batches) {
-  const Schedule schedule = plan_pipeline(o, num_micro_batches);
-  const double peak = simulate(schedule, {}, o.zero).peak_activations[static_cast<size_t>(stage)];
-  return static_cast<int>(std::ceil(peak / static_cast<double>(schedule.chunks_of(stage).size())));
-}
-
 std::string describe_pipeline(const ParallelOptions& o, int num_micro_batches) {
   const Schedule schedule = plan_pipeline(o, num_micro_batches);
   const int chunks = schedule.num_chunks() / schedule.num_ranks();

@@ -12,8 +12,6 @@ namespace deepflow {
 Schedule plan_pipeline(const ParallelOptions& options, int num_micro_batches);
 // Which stage has each chunk: the same for any number of micro-batches.
 std::vector<int> chunk_stages(const ParallelOptions& options);
-// Micro-batches, of so many, whose activations a stage holds at once, in all its chunks together.
-int passes_in_flight(const ParallelOptions& options, int stage, int num_micro_batches);
 // One line for people: "1f1b, 4 stages x 1 chunk, layers 3 4 4 3, planned bubble 27 %", with forward, input gradient
 // and weight gradient of every chunk taken as equally long. options.layers: of each chunk.
 std::string describe_pipeline(const ParallelOptions& options, int num_micro_batches);

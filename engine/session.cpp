@@ -48,32 +48,34 @@ Session::Session(const ModelOptions& model, const SessionOptions& options, std::
       precision_(precision_from_name(options.precision)),
       runtime_(runtime_options(options)),
       stream_(make_cpu_stream()) {
+  const int64_t before = runtime_.memory().stats().in_use;
   model_ = model.config().build(runtime_, registry_, model.recompute);
+  model_bytes_ = runtime_.memory().stats().in_use - before;
   split_model(sequence);
   registry_.freeze(mesh_.coord(), links_->own_chunks());
   const int64_t share = memory_share(read_host(), runtime_.pool().size());
-  forms_kept_ = choose_forms(options.weight_forms, registry_, precision_.compute, share);
   domains_ = std::make_unique<GradientDomains>(mesh_, registry_, links_->rank_of_chunk());
+  store_options_.compute = precision_.compute;
+  store_options_.bucket_elements = options.bucket_elements;
+  store_options_.forms_kept = choose_forms(options.weight_forms, registry_, precision_.compute, share);
+  store_options_.zero = parallel.zero;
+  store_options_.unit = options.unit;
+  store_options_.domains = domains_.get();
   if (model.recompute == Recompute::kAuto && options.training) {
     memory_plan_ = agree(mesh_.world(), *options.training, layout(), share);
     model_->set_recompute(memory_plan_->policies);
   }
-  ResidentStoreOptions store;
-  store.compute = precision_.compute;
-  store.bucket_elements = options.bucket_elements;
-  store.forms_kept = forms_kept_;
-  store.zero = parallel.zero;
-  store.unit = options.unit;
-  store.domains = domains_.get();
-  store_ = std::make_unique<ResidentStore>(runtime_, registry_, store);
+  store_ = std::make_unique<ResidentStore>(runtime_, registry_, store_options_);
 }
 
 Session::~Session() = default;
 
 RankLayout Session::layout() {
-  RankLayout layout{model_->shape(), registry_, {}};
-  for (const int chunk : links_->own_chunks()) layout.chunks.push_back(model_->chunks()[static_cast<size_t>(chunk)]);
-  layout.domains = domains_.get();
+  RankLayout layout{model_->shape(), runtime_, registry_, {}, store_options_};
+  for (const int chunk : links_->own_chunks())
+    layout.chunks.push_back({chunk, model_->chunks()[static_cast<size_t>(chunk)]});
+  layout.model_bytes = model_bytes_;
+  layout.products = precision_.products;
   layout.tp = tp_.size();
   layout.cp = cp_.size();
   layout.cp_method = cp_.method;
@@ -81,12 +83,11 @@ RankLayout Session::layout() {
   layout.overlap = tp_.overlap;
   layout.data_ranks = mesh_.along(kDataAxes).size();
   layout.num_stages = links_->num_stages();
-  layout.zero = parallel_.zero;
-  layout.shards = mesh_.along(kShardAxes).size();
-  layout.in_flight = [this](int passes) { return passes_in_flight(parallel_, links_->stage(), passes); };
-  layout.compute = precision_.compute;
-  layout.forms = forms_kept_;
-  layout.threads = runtime_.pool().size();
+  layout.expert_ranks = ep_.size();
+  layout.etp = ep_.etp;
+  layout.actions = [this](int passes) {
+    return plan_pipeline(parallel_, passes).of_rank[static_cast<size_t>(links_->stage())];
+  };
   return layout;
 }
 

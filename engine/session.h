@@ -78,7 +78,8 @@ class Session {
   std::unique_ptr<CausalModel> model_;
   std::unique_ptr<GradientDomains> domains_;
   std::unique_ptr<ResidentStore> store_;
-  FormsKept forms_kept_ = FormsKept::kAll;
+  ResidentStoreOptions store_options_;
+  int64_t model_bytes_ = 0;
   std::optional<MemoryPlan> memory_plan_;
 };
 

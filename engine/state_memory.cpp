@@ -1,29 +1,35 @@
 #include "engine/state_memory.h"
 
+#include "kernels/ops/pack_forms.h"
 #include "optim/optimizer.h"
-#include "parallel/bucket.h"
 
 #include <algorithm>
-#include <vector>
 
 namespace deepflow {
 namespace {
 
 constexpr int64_t kMaster = 4, kGradient = 4;
 constexpr int64_t kTravelling = 3;  // one bucket fills, two travel (parallel/gradient_buffers.h)
-constexpr size_t kAhead = 2;        // parallel/gathered_masters.h
+constexpr size_t kAhead = GatheredMasters::kAhead;
 
-bool is_product(const Pack& pack) {
-  const bool head = pack.role() == Role::kEmbedding && pack.uses_per_pass > 1;
-  return head || pack.role() == Role::kMatrix || pack.role() == Role::kExpert || pack.role() == Role::kHead;
+// Matrices that products of the compute dtype read. A router's are f32.
+bool is_matrix(const Pack& pack) {
+  return pack.role() == Role::kMatrix || pack.role() == Role::kExpert || pack.role() == Role::kHead;
 }
 
-// f16 is computed in f32 (kernels/ops/matmul.h).
-int64_t form_bytes(DType compute) {
-  return static_cast<int64_t>(size_of(compute == DType::kF16 ? DType::kF32 : compute));
+// An embedding that is also the head is read by products on the rank that has the head.
+bool is_product(const Pack& pack, bool has_head) {
+  return is_matrix(pack) ||
+         (has_head && pack.role() == Role::kEmbedding && pack.members.front()->spec.chunks.size() > 1);
 }
 
-int64_t divided(int64_t n, int ranks) { return (n + ranks - 1) / ranks; }
+int64_t pack_forms(const StateInputs& in, const Pack& pack) {
+  if (!is_product(pack, in.has_head)) return 0;
+  const bool int8 = in.products == ProductPrecision::kInt8 && pack.role() == Role::kMatrix;
+  const auto bytes = [&](Form form) { return form_bytes(in.runtime, pack, in.store.compute, form); };
+  return bytes(int8 ? Form::kForwardInt8 : Form::kForward) +
+         (in.store.forms_kept == FormsKept::kAll ? bytes(int8 ? Form::kInputGradInt8 : Form::kInputGrad) : 0);
+}
 
 int64_t travelling(const std::vector<Bucket>& buckets) {
   int64_t largest = 0, held = 0;
@@ -49,57 +55,63 @@ std::vector<const Bucket*> in_order_of_use(const std::vector<Bucket>& buckets, c
   return order;
 }
 
-void count_gathered(StateShape& s, const std::vector<Bucket>& buckets, const ParameterRegistry& registry) {
-  const std::vector<const Bucket*> order = in_order_of_use(buckets, registry);
+// The first of these buckets and those that come behind it, each once.
+template <class F>
+int64_t sum_ahead(const std::vector<const Bucket*>& order, size_t first, size_t count, F&& values) {
+  int64_t sum = 0;
+  for (size_t i = first; i < std::min(order.size(), first + count); ++i) {
+    const auto begin = order.begin() + static_cast<std::ptrdiff_t>(first),
+               at = order.begin() + static_cast<std::ptrdiff_t>(i);
+    if (std::find(begin, at, *at) == at) sum += values(**at);
+  }
+  return sum;
+}
+
+void count_gathered(StateMemory& s, const StateInputs& in, const std::vector<Bucket>& buckets) {
+  const std::vector<const Bucket*> order = in_order_of_use(buckets, in.registry);
   const auto values = [&](const Bucket& b) {
-    return b.num_elements * (is_product(*b.packs.front()) ? static_cast<int64_t>(size_of(s.compute)) : kMaster);
+    const bool rounded = std::all_of(b.packs.begin(), b.packs.end(), [](const Pack* p) { return is_matrix(*p); });
+    return b.num_elements * (rounded ? static_cast<int64_t>(size_of(in.store.compute)) : kMaster);
   };
   for (size_t i = 0; i < order.size(); ++i) {
-    int64_t sum = 0;
-    for (size_t j = i; j < std::min(order.size(), i + 1 + kAhead); ++j)
-      if (std::find(order.begin() + static_cast<std::ptrdiff_t>(i), order.begin() + static_cast<std::ptrdiff_t>(j),
-                    order[j]) == order.begin() + static_cast<std::ptrdiff_t>(j))
-        sum += values(*order[j]);
-    const int64_t forms = is_product(*order[i]->packs.front()) ? form_bytes(s.compute) * order[i]->num_elements : 0;
-    s.gathered_in_step = std::max(s.gathered_in_step, sum + forms);
+    int64_t bytes = sum_ahead(order, i, 1 + kAhead, values);
+    for (const Pack* pack : order[i]->packs) bytes += pack_forms(in, *pack);
+    s.gathered_in_step = std::max(s.gathered_in_step, bytes);
   }
-  for (size_t i = 0; i < std::min(order.size(), kAhead); ++i) s.gathered_ahead += values(*order[i]);
+  s.gathered_ahead = sum_ahead(order, 0, kAhead, values);
 }
 
 }  // namespace
 
-void count_parameters(StateShape& s, ParameterRegistry& registry, const GradientDomains* domains,
-                      int64_t bucket_elements) {
-  for (const Pack& pack : registry.packs())
-    if (pack.local) {
-      s.elements += pack.num_elements();
-      if (is_product(pack)) s.product_elements += pack.num_elements();
-    }
-  if (s.zero < 2 || s.shards == 1) return;
-  const bool gathers = s.zero == 3;
-  const std::vector<Bucket> buckets =
-      make_buckets(registry, bucket_elements, domains, gathers && s.compute != DType::kF32);
-  s.travelling_bytes = travelling(buckets);
-  if (gathers) count_gathered(s, buckets, registry);
+StateMemory state_memory(const StateInputs& in) {
+  StateMemory s;
+  const std::vector<Bucket> buckets = buckets_of(in.registry, in.store);
+  const ShardMap shards(buckets, shard_ranks(in.store, 1), in.store.unit);
+  const PerDomain<int> places = shard_places(in.store);
+  const std::vector<ShardPiece> pieces = optimized_pieces(shards.pieces(places));
+  if (!in.optimizer_in_file) s.optimizer = optimizer_bytes(in.optim, pieces);
+  if (const auto update = find_optimizer(in.optim.name).update_bytes)
+    s.update = update(in.optim, in.store.compute, pieces);
+  for (const Bucket& b : buckets) {
+    const int64_t mine = shards.counts(b.id)[static_cast<size_t>(places[b.domain])];
+    s.masters += kMaster * (is_cut(in.store, 3) ? mine : b.num_elements);
+    s.gradients += kGradient * (is_cut(in.store, 2) ? mine : b.num_elements);
+  }
+  if (is_cut(in.store, 2)) s.travelling = travelling(buckets);
+  if (is_cut(in.store, 3)) {
+    count_gathered(s, in, buckets);
+    return s;
+  }
+  for (const Pack& pack : in.registry.packs())
+    if (pack.local) s.forms += pack_forms(in, pack);
+  return s;
 }
 
-int64_t optimizer_bytes(const OptimOptions& optim, const ParameterRegistry& registry) {
+int64_t optimizer_bytes(const OptimOptions& optim, const std::vector<ShardPiece>& pieces) {
   const OptimizerEntry& entry = find_optimizer(optim.name);
   int64_t bytes = 0;
-  for (const Parameter& p : registry.parameters())
-    if (p.pack->local) bytes += entry.state_bytes(optim, p);
+  for (const ShardPiece& piece : pieces) bytes += entry.state_bytes(optim, piece);
   return bytes;
 }
-
-int64_t state_bytes(const StateShape& s) {
-  const auto share = [&](int level) { return divided(s.elements, s.zero >= level ? s.shards : 1); };
-  const int64_t forms = form_bytes(s.compute) * (s.forms == FormsKept::kAll ? 2 : 1) * s.product_elements;
-  const int64_t gradients = s.gradients == GradientMemory::kStays ? kGradient * share(2) : 0;
-  const bool gathers = s.zero == 3 && s.shards > 1;
-  const int64_t optimizer = divided(s.optimizer, s.zero >= 1 ? s.shards : 1);
-  return optimizer + kMaster * share(3) + gradients + (gathers ? s.gathered_ahead : forms);
-}
-
-int64_t state_in_step(const StateShape& s) { return state_bytes(s) - s.gathered_ahead + s.gathered_in_step; }
 
 }  // namespace deepflow

@@ -39,7 +39,7 @@ Trainer::Trainer(Machine machine, const TrainOptions& train, const OptimOptions&
           plan_pipeline(parallel, static_cast<int>(train.global_batch / machine.data_axes().size() / micro_batch_))) {
   if (machine.store.compute() == DType::kF16) loss_scale_.emplace(optim.loss_scale);
   optimizer_ = find_optimizer(optim.name)
-                   .make(optim, {machine.runtime, machine.store, optimized_pieces(machine.store),
+                   .make(optim, {machine.runtime, machine.store, optimized_pieces(machine.store.pieces()),
                                  train.offload_optimizer, &machine.domains});
 }
 

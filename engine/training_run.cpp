@@ -14,6 +14,7 @@
 #include "engine/run_report.h"
 #include "engine/run_trace.h"
 #include "engine/whole_parameters.h"
+#include "optim/optimizer.h"
 #include "parallel/mesh.h"
 
 #include <nlohmann/json.hpp>
@@ -189,11 +190,11 @@ class Run {
                            options_.train.global_batch, options_.data.sequence,
                            options_.train.global_batch * options_.data.sequence, passes, passes > 1 ? "es" : "",
                            trainer_->micro_batch()));
+    const std::vector<ShardPiece> pieces = optimized_pieces(s.store().pieces());
     int64_t parameters = 0;
-    for (const Parameter& p : s.registry().parameters())
-      if (p.pack->local) parameters += p.local_shape.num_elements();
+    for (const ShardPiece& piece : pieces) parameters += piece.end - piece.begin;
     report.say(fmt::format("update   {}, {:.2f} bytes of state a parameter{}", options_.optim.name,
-                           static_cast<double>(optimizer_bytes(options_.optim, s.registry())) /
+                           static_cast<double>(optimizer_bytes(options_.optim, pieces)) /
                                static_cast<double>(std::max<int64_t>(1, parameters)),
                            options_.train.offload_optimizer.empty() ? "" : ", in a file"));
     if (s.memory_plan()) report.say(fmt::format("memory   plan: {}", s.memory_plan()->describe()));

@@ -210,11 +210,8 @@ std::unique_ptr<Optimizer> make_adafactor(const OptimOptions& options, Optimizer
   return std::make_unique<Adafactor>(options, std::move(domain));
 }
 
-int64_t adafactor_state_bytes(const OptimOptions&, const Parameter& parameter) {
-  if (!is_factored(parameter)) return 4 * parameter.local_shape.num_elements();
-  const Shape& shape = parameter.spec.shape;
-  const int64_t rows = shape[shape.num_dims() - 2], cols = parameter.local_shape.cols();
-  return 4 * (rows + cols) * (shape.num_dims() > 2 ? parameter.local_shape[0] : 1);
+int64_t adafactor_state_bytes(const OptimOptions&, const ShardPiece& piece) {
+  return part_bytes(row_means(piece)) + part_bytes(col_means(piece)) + part_bytes(vector_moments(piece));
 }
 
 }  // namespace deepflow

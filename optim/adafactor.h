@@ -12,6 +12,6 @@ namespace deepflow {
 // Means, root mean squares and clipping are of whole logical matrices. Where ranks have parts of one, they send their
 // sums (a number a row and a column) to one of them and get the totals back.
 std::unique_ptr<Optimizer> make_adafactor(const OptimOptions& options, OptimizerDomain domain);
-int64_t adafactor_state_bytes(const OptimOptions& options, const Parameter& parameter);
+int64_t adafactor_state_bytes(const OptimOptions& options, const ShardPiece& piece);
 
 }  // namespace deepflow

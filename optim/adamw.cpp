@@ -51,8 +51,8 @@ std::unique_ptr<Optimizer> make_adamw(const OptimOptions& options, OptimizerDoma
   return std::make_unique<Adamw>(options, std::move(domain));
 }
 
-int64_t adamw_state_bytes(const OptimOptions&, const Parameter& parameter) {
-  return 8 * parameter.local_shape.num_elements();
+int64_t adamw_state_bytes(const OptimOptions&, const ShardPiece& piece) {
+  return 2 * part_bytes(value_per_element(piece));
 }
 
 }  // namespace deepflow

@@ -126,10 +126,8 @@ std::unique_ptr<Optimizer> make_adamw_8bit(const OptimOptions& options, Optimize
   return std::make_unique<Adamw8bit>(options, std::move(domain));
 }
 
-int64_t adamw_8bit_state_bytes(const OptimOptions& options, const Parameter& parameter) {
-  const int64_t elements = parameter.local_shape.num_elements(), cols = parameter.local_shape.cols();
-  if (!is_quantised(parameter)) return 8 * elements;
-  return 2 * elements + 8 * (elements / cols) * blocks_of(cols, options.block);
+int64_t adamw_8bit_state_bytes(const OptimOptions& options, const ShardPiece& piece) {
+  return 2 * (part_bytes(plain_moment(piece)) + part_bytes(codes(piece)) + part_bytes(scales(options.block)(piece)));
 }
 
 }  // namespace deepflow

@@ -11,6 +11,6 @@ namespace deepflow {
 // Blocks are cut at multiples of their size in logical columns, so no layout changes them. Making one throws
 // ConfigError where tensor parallelism cuts the columns of a matrix inside a block.
 std::unique_ptr<Optimizer> make_adamw_8bit(const OptimOptions& options, OptimizerDomain domain);
-int64_t adamw_8bit_state_bytes(const OptimOptions& options, const Parameter& parameter);
+int64_t adamw_8bit_state_bytes(const OptimOptions& options, const ShardPiece& piece);
 
 }  // namespace deepflow

@@ -40,8 +40,6 @@ std::unique_ptr<Optimizer> make_lion(const OptimOptions& options, OptimizerDomai
   return std::make_unique<Lion>(options, std::move(domain));
 }
 
-int64_t lion_state_bytes(const OptimOptions&, const Parameter& parameter) {
-  return 4 * parameter.local_shape.num_elements();
-}
+int64_t lion_state_bytes(const OptimOptions&, const ShardPiece& piece) { return part_bytes(value_per_element(piece)); }
 
 }  // namespace deepflow

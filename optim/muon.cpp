@@ -14,6 +14,8 @@
 namespace deepflow {
 namespace {
 
+constexpr int64_t kF32Bytes = 4;
+
 bool is_muons(const Parameter& p) {
   const Role role = p.spec.role;
   return p.spec.shape.num_dims() > 1 && (role == Role::kMatrix || role == Role::kExpert || role == Role::kRouter);
@@ -213,8 +215,24 @@ std::unique_ptr<Optimizer> make_muon(const OptimOptions& options, OptimizerDomai
   return std::make_unique<Muon>(options, std::move(domain));
 }
 
-int64_t muon_state_bytes(const OptimOptions&, const Parameter& parameter) {
-  return (is_muons(parameter) ? 4 : 8) * parameter.local_shape.num_elements();
+int64_t muon_update_bytes(const OptimOptions& options, DType compute, const std::vector<ShardPiece>& pieces) {
+  const DType precision = precision_of(options.muon, compute);
+  int64_t most = 0;
+  for (const ShardPiece& piece : pieces) {
+    if (!is_muons(*piece.parameter)) continue;
+    const Shape& shape = piece.parameter->spec.shape;
+    const int64_t rows = shape[shape.num_dims() - 2], cols = shape.cols();
+    const int64_t matrices = shape.num_dims() > 2 ? piece.box.hi[0] - piece.box.lo[0] : 1;
+    const int64_t others = rows * cols - (piece.end - piece.begin) / matrices;
+    // Its own, put together, and the parts of others, of this turn's and the next one's.
+    const int64_t travelling = others > 0 ? kF32Bytes * (rows * cols + 2 * others) : 0;
+    most = std::max(most, travelling + newton_schulz_bytes(rows, cols, precision));
+  }
+  return most;
+}
+
+int64_t muon_state_bytes(const OptimOptions&, const ShardPiece& piece) {
+  return part_bytes(of_muon(piece)) + 2 * part_bytes(of_adamw(piece));
 }
 
 }  // namespace deepflow

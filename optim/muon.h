@@ -13,6 +13,8 @@ namespace deepflow {
 // to one of the ranks that have them, in turns so that all work at once, and the result back: what an iteration sees is
 // the same on any layout. While matrices travel, a rank holds two of its own in addition to the products of one.
 std::unique_ptr<Optimizer> make_muon(const OptimOptions& options, OptimizerDomain domain);
-int64_t muon_state_bytes(const OptimOptions& options, const Parameter& parameter);
+int64_t muon_state_bytes(const OptimOptions& options, const ShardPiece& piece);
+// What iterations take, and matrices that travel: those of the largest.
+int64_t muon_update_bytes(const OptimOptions& options, DType compute, const std::vector<ShardPiece>& pieces);
 
 }  // namespace deepflow

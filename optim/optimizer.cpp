@@ -14,12 +14,12 @@ namespace deepflow {
 namespace {
 
 constexpr OptimizerEntry kOptimizers[] = {
-    {"adamw", UpdateUnit::kRow, make_adamw, adamw_state_bytes},
-    {"adamw8bit", UpdateUnit::kRow, make_adamw_8bit, adamw_8bit_state_bytes},
-    {"lion", UpdateUnit::kRow, make_lion, lion_state_bytes},
-    {"adafactor", UpdateUnit::kRow, make_adafactor, adafactor_state_bytes},
-    {"muon", UpdateUnit::kMatrix, make_muon, muon_state_bytes},
-    {"sgd", UpdateUnit::kRow, make_sgd, sgd_state_bytes},
+    {"adamw", UpdateUnit::kRow, make_adamw, adamw_state_bytes, nullptr},
+    {"adamw8bit", UpdateUnit::kRow, make_adamw_8bit, adamw_8bit_state_bytes, nullptr},
+    {"lion", UpdateUnit::kRow, make_lion, lion_state_bytes, nullptr},
+    {"adafactor", UpdateUnit::kRow, make_adafactor, adafactor_state_bytes, nullptr},
+    {"muon", UpdateUnit::kMatrix, make_muon, muon_state_bytes, muon_update_bytes},
+    {"sgd", UpdateUnit::kRow, make_sgd, sgd_state_bytes, nullptr},
 };
 
 }  // namespace
@@ -36,8 +36,7 @@ std::vector<std::string> optimizer_names() {
   return names;
 }
 
-std::vector<ShardPiece> optimized_pieces(const ResidentStore& store) {
-  std::vector<ShardPiece> pieces = store.pieces();
+std::vector<ShardPiece> optimized_pieces(std::vector<ShardPiece> pieces) {
   pieces.erase(std::remove_if(pieces.begin(), pieces.end(),
                               [](const ShardPiece& piece) { return piece.parameter->spec.role == Role::kBuffer; }),
                pieces.end());

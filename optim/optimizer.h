@@ -41,13 +41,15 @@ struct OptimizerEntry {
   const char* name;
   UpdateUnit unit;
   std::unique_ptr<Optimizer> (*make)(const OptimOptions&, OptimizerDomain);
-  int64_t (*state_bytes)(const OptimOptions&, const Parameter&);  // of a rank's local part of a parameter
+  int64_t (*state_bytes)(const OptimOptions&, const ShardPiece&);
+  // Bytes beside gradients and state that an update of these pieces takes at once; null: none worth counting.
+  int64_t (*update_bytes)(const OptimOptions&, DType compute, const std::vector<ShardPiece>&);
 };
 const OptimizerEntry& find_optimizer(const std::string& name);
 std::vector<std::string> optimizer_names();
 
 // This rank's pieces without those of Role::kBuffer, which no optimizer moves.
-std::vector<ShardPiece> optimized_pieces(const ResidentStore& store);
+std::vector<ShardPiece> optimized_pieces(std::vector<ShardPiece> pieces);
 
 // Weight decay applies to matrices, experts, embeddings, heads and routers; not to norms and biases.
 bool decays(Role role);

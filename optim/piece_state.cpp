@@ -24,6 +24,10 @@ std::optional<StatePart> value_per_element(const ShardPiece& piece) {
   return StatePart{piece.parameter->spec.shape, piece.box, DType::kF32};
 }
 
+int64_t part_bytes(const std::optional<StatePart>& part) {
+  return part ? part->box.num_elements() * static_cast<int64_t>(size_of(part->dtype)) : 0;
+}
+
 PieceState::PieceState(const OptimizerDomain& domain, std::string name, const StatePartOf& part_of)
     : name_(std::move(name)), values_(domain.pieces.size()), offloaded_(!domain.offload_dir.empty()) {
   for (const ShardPiece& piece : domain.pieces) parts_.push_back(part_of(piece));
@@ -41,8 +45,7 @@ PieceState::PieceState(const OptimizerDomain& domain, std::string name, const St
 void PieceState::map_file(const OptimizerDomain& domain) {
   std::vector<int64_t> offsets = {0};
   for (const auto& part : parts_) {
-    const int64_t bytes = part ? part->box.num_elements() * static_cast<int64_t>(size_of(part->dtype)) : 0;
-    offsets.push_back(offsets.back() + (bytes + kAlignment - 1) / kAlignment * kAlignment);
+    offsets.push_back(offsets.back() + (part_bytes(part) + kAlignment - 1) / kAlignment * kAlignment);
   }
   if (offsets.back() == 0) return;
   const auto file = create_file(domain.offload_dir, offsets.back());

@@ -18,6 +18,7 @@ struct StatePart {
 };
 using StatePartOf = std::function<std::optional<StatePart>(const ShardPiece&)>;  // nothing: the piece has none
 std::optional<StatePart> value_per_element(const ShardPiece& piece);             // f32: a moment, a momentum
+int64_t part_bytes(const std::optional<StatePart>& part);
 
 // Values that an optimizer keeps for a domain's pieces, zero at first. Reported as "NAME/PARAMETER".
 // In memory, or where the domain says so in a file of its own that is mapped (core/mapped_file.h): StorageError when

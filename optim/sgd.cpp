@@ -46,8 +46,6 @@ std::unique_ptr<Optimizer> make_sgd(const OptimOptions& options, OptimizerDomain
   return std::make_unique<Sgd>(options, std::move(domain));
 }
 
-int64_t sgd_state_bytes(const OptimOptions&, const Parameter& parameter) {
-  return 4 * parameter.local_shape.num_elements();
-}
+int64_t sgd_state_bytes(const OptimOptions&, const ShardPiece& piece) { return part_bytes(value_per_element(piece)); }
 
 }  // namespace deepflow

@@ -7,9 +7,7 @@
 #include <utility>
 
 namespace deepflow {
-namespace {
 
-// Over how many ranks, and this rank's place among them, where what `level` names is sharded.
 PerDomain<int> shard_ranks(const ResidentStoreOptions& o, int level) {
   if (o.zero < level || !o.domains) return PerDomain<int>(1);
   return {o.domains->shard(GradientDomain::kDense).size(), o.domains->shard(GradientDomain::kExpert).size()};
@@ -20,15 +18,17 @@ PerDomain<int> shard_places(const ResidentStoreOptions& o) {
   return {o.domains->shard(GradientDomain::kDense).rank(), o.domains->shard(GradientDomain::kExpert).rank()};
 }
 
-bool cuts(const ResidentStoreOptions& o, int level) {
+bool is_cut(const ResidentStoreOptions& o, int level) {
   const PerDomain<int> ranks = shard_ranks(o, level);
   return ranks[GradientDomain::kDense] > 1 || ranks[GradientDomain::kExpert] > 1;
 }
 
 // With ZeRO-3, whether a pack is read exactly decides how its bucket travels.
 std::vector<Bucket> buckets_of(ParameterRegistry& registry, const ResidentStoreOptions& o) {
-  return make_buckets(registry, o.bucket_elements, o.domains, cuts(o, 3) && o.compute != DType::kF32);
+  return make_buckets(registry, o.bucket_elements, o.domains, is_cut(o, 3) && o.compute != DType::kF32);
 }
+
+namespace {
 
 // Int8 forms have scales that follow from the exact values.
 GatheredMasters::Read read_for(Form form) {
@@ -53,7 +53,7 @@ ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, cons
       buckets_(buckets_of(registry, options)),
       shards_(buckets_, shard_ranks(options, 1), options.unit),
       shard_places_(shard_places(options)),
-      gradients_(runtime, buckets_, shards_, shard_places_, cuts(options, 2),
+      gradients_(runtime, buckets_, shards_, shard_places_, is_cut(options, 2),
                  !options.domains || options.domains->world().size() == 1),
       forms_(runtime, options.compute, options.forms_kept),
       places_(registry.packs().size()),
@@ -61,7 +61,7 @@ ResidentStore::ResidentStore(Runtime& runtime, ParameterRegistry& registry, cons
   for (Bucket& bucket : buckets_)
     for (size_t i = 0; i < bucket.packs.size(); ++i)
       places_[static_cast<size_t>(bucket.packs[i]->id)] = {bucket.id, bucket.offsets[i]};
-  if (cuts(options, 3)) {
+  if (is_cut(options, 3)) {
     const auto drop_forms = [this](const Bucket& bucket) {
       for (const Pack* pack : bucket.packs) forms_.drop(*pack);
     };

@@ -28,6 +28,13 @@ struct ResidentStoreOptions {
   const GradientDomains* domains = nullptr;  // outlives the store; null: this rank is alone
 };
 
+// What of a store follows from its options, before there is one: its buckets, over how many ranks what a ZeRO level
+// names is cut, and this rank's place among them.
+std::vector<Bucket> buckets_of(ParameterRegistry& registry, const ResidentStoreOptions& options);
+PerDomain<int> shard_ranks(const ResidentStoreOptions& options, int level);
+PerDomain<int> shard_places(const ResidentStoreOptions& options);
+bool is_cut(const ResidentStoreOptions& options, int level);
+
 // Parameters of this rank in memory: f32 masters in buckets, gradients in buckets of the same layout
 // (parallel/gradient_buffers.h), derived forms made on first use after a write. Up to ZeRO-2 masters are whole on every
 // rank; with ZeRO-3 they are gathered bucket by bucket while they are used (parallel/gathered_masters.h), and forms

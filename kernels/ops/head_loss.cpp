@@ -76,6 +76,7 @@ class RecomputingHeadLossNode final : public Node {
     std::vector<Grad> grads(1);
     grads[0].value = recomputed_head_gradients(context, head_, x_, labels_, all_columns(head_), loss_seed(out[0]),
                                                log_sums_, softcap_);
+    x_ = log_sums_ = {};
     return grads;
   }
 

@@ -27,6 +27,12 @@ void blend_into(Runtime& runtime, float a, Tensor& x, float b, const Tensor& y) 
 
 }  // namespace
 
+int64_t newton_schulz_bytes(int64_t rows, int64_t cols, DType dtype) {
+  const auto size = static_cast<int64_t>(size_of(dtype)), side = std::min(rows, cols);
+  const int64_t product = 4 * rows * cols, copy = dtype == DType::kF32 ? 0 : size * rows * cols;
+  return product + copy + (size + 4) * side * side;
+}
+
 void newton_schulz(Runtime& runtime, Tensor& matrix, int64_t steps, DType dtype) {
   DF_ASSERT(matrix.is_contiguous() && (dtype == DType::kF32 || dtype == DType::kBF16));
   const int64_t rows = matrix.rows(), cols = matrix.cols(), side = std::min(rows, cols);

@@ -12,5 +12,6 @@ namespace deepflow {
 //
 // matrix: f32 [rows, cols], contiguous, replaced. A matrix of zeros stays so.
 void newton_schulz(Runtime& runtime, Tensor& matrix, int64_t steps, DType dtype);
+int64_t newton_schulz_bytes(int64_t rows, int64_t cols, DType dtype);  // that it takes while it runs
 
 }  // namespace deepflow

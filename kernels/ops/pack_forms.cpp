@@ -29,10 +29,15 @@ Tensor matrix_of_group(Runtime& runtime, const Pack& pack, const Tensor& master,
 
 }  // namespace
 
+int64_t form_bytes(Runtime& runtime, const Pack& pack, DType compute, Form form) {
+  if (form == Form::kMaster || form == Form::kRowMajor)
+    return pack.num_elements() * static_cast<int64_t>(size_of(form == Form::kMaster ? DType::kF32 : compute));
+  return pack.groups * static_cast<int64_t>(group_stride(runtime, pack, compute, form));
+}
+
 Tensor empty_form(Runtime& runtime, const Pack& pack, DType compute, Form form) {
   if (form == Form::kRowMajor) return Tensor::empty(runtime.memory(), {pack.physical_rows, pack.cols}, compute);
-  const auto bytes = static_cast<int64_t>(group_stride(runtime, pack, compute, form));
-  return Tensor::empty(runtime.memory(), {pack.groups * bytes}, DType::kU8);
+  return Tensor::empty(runtime.memory(), {form_bytes(runtime, pack, compute, form)}, DType::kU8);
 }
 
 void derive_form(Runtime& runtime, const Pack& pack, const Tensor& master, DType compute, Form form, Tensor& value) {

@@ -10,6 +10,8 @@ namespace deepflow {
 // Derived forms of whole packs (core/parameter.h), grouped or not. The packed form of a grouped pack is one allocation:
 // for each group the form that kernels/ops/matmul.h packs from that group's matrix, at multiples of a fixed stride.
 
+// Bytes of a form.
+int64_t form_bytes(Runtime& runtime, const Pack& pack, DType compute, Form form);
 // What `derive_form` fills: kRowMajor as a matrix like the master in `compute`, packed forms as u8.
 Tensor empty_form(Runtime& runtime, const Pack& pack, DType compute, Form form);
 // master: f32 [physical_rows, cols] contiguous. Not for Form::kMaster.

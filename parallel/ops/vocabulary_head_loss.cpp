@@ -66,6 +66,7 @@ class RecomputingNode final : public Node {
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
     const Tensor summand =
         recomputed_head_gradients(context, head_, x_, labels_, columns_, loss_seed(out[0]), log_sums_, softcap_);
+    x_ = log_sums_ = {};
     std::vector<Grad> grads;
     grads.push_back(summed_gradient(context, tp_, summand, head_));
     return grads;

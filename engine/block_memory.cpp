@@ -1,0 +1,100 @@
+#include "engine/block_memory.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace deepflow {
+namespace {
+
+constexpr int64_t kF32 = 4, kI32 = 4, kI64 = 8;
+constexpr int64_t kAttentionBlock = 64, kHeadPaddedTo = 32;
+constexpr int64_t kPaddedTo = 64;    // rows of embedding and head
+constexpr int64_t kRingBuffers = 3;  // of one rank's rows (parallel/ops/row_ring.h)
+
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+int64_t divided(int64_t n, int ranks) { return (n + ranks - 1) / ranks; }
+
+// Rows that attention looks at in one go: those of a zig-zag span in a ring, otherwise of a whole sequence.
+int64_t attention_rows(const PassShape& s) {
+  return s.cp > 1 && s.cp_method == ContextMethod::kRing ? divided(s.sequence, 2 * s.cp) : s.sequence;
+}
+
+}  // namespace
+
+BlockTensors::BlockTensors(const PassShape& s) {
+  const ModelShape& m = s.model;
+  const auto element = static_cast<int64_t>(size_of(s.compute));
+  const int64_t rows = divided(s.rows, s.cp), own_rows = s.sequence_parallel ? divided(rows, s.tp) : rows;
+  const int64_t queries = divided(m.heads * m.head_dim, s.tp);
+  const int64_t keys = std::max(divided(m.kv_heads * m.head_dim, s.tp), m.head_dim), ffn = divided(m.ffn, s.tp);
+  stream = kF32 * own_rows * m.width;
+  delta = normed = element * own_rows * m.width;
+  gathered = s.sequence_parallel && s.tp > 1 ? element * rows * m.width : 0;
+  statistics = kF32 * own_rows * m.row_statistics;
+  qkv = element * rows * (queries + 2 * keys);
+  attended = element * rows * queries;
+  lse = kF32 * rows * divided(m.heads, s.tp);
+  before_qk_norm = m.qk_norm ? element * rows * (queries + keys) : 0;
+  before_post_norm = m.post_norms ? delta : 0;
+  activated = element * rows * ffn;
+  wide = m.gated_mlp ? 2 * activated : activated;
+  if (m.experts > 0) count_experts(s, rows);
+  // The rows of a sequence that are here are picked from it: tokens, labels, positions and where documents begin.
+  ids = rows * (kI64 + (s.cp > 1 ? 4 * kI32 : 0));
+  by_heads = s.cp > 1 && s.cp_method == ContextMethod::kUlysses ? attended : 0;
+  summands = gathered > 0 && s.overlap ? kRingBuffers * normed : gathered;
+}
+
+int64_t BlockTensors::of_products() const {
+  return 2 * (stream + statistics + before_post_norm) + before_qk_norm + qkv + attended + by_heads + lse + wide +
+         sent_rows + routing;
+}
+
+// Nothing is taken to be dropped. Logits are counted with the scores, where the z-loss keeps them. Every rank sends
+// the rows that it was dealt.
+void BlockTensors::count_experts(const PassShape& s, int64_t rows) {
+  const ModelShape& m = s.model;
+  const auto element = static_cast<int64_t>(size_of(s.compute));
+  const int64_t own_rows = divided(rows, s.tp), slots = own_rows * m.expert_choices * s.etp;
+  const auto here = static_cast<int64_t>(std::ceil(s.expert_load * static_cast<double>(slots)));
+  sent_rows = element * slots * m.width;
+  expert_rows = element * here * m.width;
+  activated = element * (here * divided(m.expert_ffn, s.etp) + rows * divided(m.shared_ffn, s.tp));
+  wide = 2 * activated;
+  routing = kF32 * (2 * own_rows * m.experts + 4 * slots) + (s.expert_ranks > 1 ? 3 * kI32 * here : 0);
+  router_rows = kF32 * own_rows * m.width;
+}
+
+BlockMatrices::BlockMatrices(const PassShape& s) {
+  const ModelShape& m = s.model;
+  const int64_t queries = divided(m.heads * m.head_dim, s.tp);
+  const int64_t keys = std::max(divided(m.kv_heads * m.head_dim, s.tp), m.head_dim), ffn = divided(m.ffn, s.tp);
+  qkv = m.width * (queries + 2 * keys);
+  out = m.width * queries;
+  router = m.width * m.experts;
+  down = m.experts > 0 ? m.width * (divided(m.experts * m.expert_ffn, s.expert_ranks) + divided(m.shared_ffn, s.tp))
+                       : m.width * ffn;
+  wide = m.gated_mlp ? 2 * down : down;
+  table = m.width * (s.table_rows > 0 ? s.table_rows : round_up(divided(m.vocabulary, s.tp), kPaddedTo));
+  positions = m.width * m.position_rows;
+}
+
+int64_t attention_scratch(const PassShape& s) {
+  const auto element = static_cast<int64_t>(size_of(s.compute));
+  const int64_t head_dim = round_up(s.model.head_dim, kHeadPaddedTo);
+  const int64_t rows = round_up(attention_rows(s), kAttentionBlock);
+  const int64_t key_rows = s.model.kv_heads == s.model.heads ? kAttentionBlock : rows;
+  const int64_t block = kAttentionBlock * (head_dim * 4 * element + kAttentionBlock * (3 * element + 2 * kF32));
+  return s.threads * (rows * (head_dim * (kF32 + 4 * element) + 3 * kF32) + key_rows * head_dim * 2 * kF32 + block);
+}
+
+int64_t attention_messages(const PassShape& s, const BlockTensors& p) {
+  if (s.cp == 1) return 0;
+  if (s.cp_method == ContextMethod::kUlysses) return 3 * p.attended;
+  const auto element = static_cast<int64_t>(size_of(s.compute));
+  const int64_t keys = (p.qkv - p.attended) / element;  // and values: elements
+  return kF32 * (p.qkv / element) + 2 * element * keys + kF32 * keys * (s.cp > 2 ? 3 : 2);
+}
+
+}  // namespace deepflow
