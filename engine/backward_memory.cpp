@@ -1,5 +1,7 @@
 #include "engine/backward_memory.h"
 
+#include "kernels/ops/grouped_panels.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -95,7 +97,10 @@ void BackwardMemory::gradient(int64_t elements) {
 
 // x is there, or is made again by a pass.
 void BackwardMemory::weight_gradient(int64_t elements, int64_t x_bytes, int64_t dy_bytes, int64_t remade) {
-  const int64_t extra = remade + weight_gradient_scratch(s_, x_bytes, dy_bytes);
+  weight_gradient_of(elements, remade + weight_gradient_scratch(s_, x_bytes, dy_bytes));
+}
+
+void BackwardMemory::weight_gradient_of(int64_t elements, int64_t extra) {
   gradient(elements);
   if (splits()) {
     put_off_.back().extra = extra;
@@ -103,6 +108,11 @@ void BackwardMemory::weight_gradient(int64_t elements, int64_t x_bytes, int64_t 
   }
   hold(extra);
   drop(extra);
+}
+
+void BackwardMemory::expert_gradient(int64_t elements, int64_t remade) {
+  const int64_t features = s_.model.expert_ffn / s_.etp;
+  weight_gradient_of(elements, remade + grouped_panel_scratch(s_.compute, s_.model.width, features, s_.threads));
 }
 
 void BackwardMemory::input_form(int64_t elements) {
@@ -218,13 +228,13 @@ void BackwardMemory::experts(bool again) {
   return_to_experts();
   hold(p_.activated);  // gradients of the activations' outputs
   input_form(m_.down);
-  weight_gradient(m_.down, p_.activated, p_.expert_rows, again ? p_.activated : 0);
+  expert_gradient(m_.down, again ? p_.activated : 0);
   later(p_.expert_rows + (again ? 0 : p_.activated));
   if (splits() && again) hold(p_.wide), later(p_.wide);
   drop(p_.activated);                // the gradient of their input takes the input's place
   hold(p_.expert_rows + p_.normed);  // its gradient, and that of the shared expert
   input_form(m_.wide);
-  weight_gradient(m_.wide, p_.expert_rows, p_.wide, again ? p_.expert_rows : 0);
+  expert_gradient(m_.wide, again ? p_.expert_rows : 0);
   later(p_.wide + (again && !is_sent() ? 0 : p_.expert_rows));
   leave_experts(p_.delta + p_.normed);
   hold(p_.router_rows + p_.normed);
@@ -280,11 +290,11 @@ void BackwardMemory::replay(bool is_first) {
   drop(2 * p_.stream + p_.statistics + p_.delta);
   drop(is_first ? 0 : p_.stream + p_.delta);
   if (has_experts) {
-    weight_gradient(m_.down, p_.activated, p_.expert_rows, 0);
+    expert_gradient(m_.down, 0);
     later(p_.activated + p_.expert_rows + p_.delta);
-    weight_gradient(m_.wide, p_.expert_rows, p_.wide, 0);
+    expert_gradient(m_.wide, 0);
     later(p_.wide + p_.expert_rows);
-    weight_gradient(m_.router, 0, 0, p_.router_rows);
+    weight_gradient_of(m_.router, p_.router_rows);
     later(p_.routing + p_.normed);
   } else {
     weight_gradient(m_.down, p_.activated, whole(), 0);

@@ -50,6 +50,8 @@ class BackwardMemory {
 
   void gradient(int64_t elements);
   void weight_gradient(int64_t elements, int64_t x_bytes, int64_t dy_bytes, int64_t remade);
+  void weight_gradient_of(int64_t elements, int64_t extra);
+  void expert_gradient(int64_t elements, int64_t remade);
   void input_form(int64_t elements);
   void attend();
   void column_input_gradient(int64_t elements);

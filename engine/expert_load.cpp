@@ -7,7 +7,7 @@
 namespace deepflow {
 namespace {
 
-constexpr size_t kFigures = 3;  // dropped choices and two losses, behind the loads
+constexpr size_t kFigures = 4;  // dropped choices, two losses and rows sent, behind the loads
 
 double value_of(const std::map<std::string, double>& sums, const std::string& name) {
   const auto found = sums.find(name);
@@ -47,7 +47,7 @@ std::vector<ExpertLoad> sum_expert_loads(const Machine& machine, const Statistic
     const bool counts = found != statistics.rows().end();  // every rank counts the rows that it deals to experts
     if (counts) load = found->second;
     figures.insert(figures.end(), load.begin(), load.end());
-    for (const char* name : {"/dropped", "/balance_loss", "/z_loss"})
+    for (const char* name : {"/dropped", "/balance_loss", "/z_loss", "/sent"})
       figures.push_back(counts ? value_of(statistics.sums(), layer.name + name) : 0);
   }
   figures = sum_doubles(machine.world(), figures, "expert load");
@@ -61,6 +61,7 @@ std::vector<ExpertLoad> sum_expert_loads(const Machine& machine, const Statistic
     load.dropped = std::llround(next[0]);
     load.balance_loss = next[1];
     load.z_loss = next[2];
+    load.sent = std::llround(next[3]);
     next += kFigures;
     loads.push_back(std::move(load));
   }

@@ -9,12 +9,14 @@
 namespace deepflow {
 
 // How the experts of one layer were used in a step, over all ranks and micro-batches. The same bits on every layout,
-// but for the losses.
+// but for the losses and what is sent.
 struct ExpertLoad {
   std::string layer;                    // "layers.3.moe"
   std::vector<int64_t> tokens;          // choices that fell on each expert, dropped ones included
   int64_t dropped = 0;                  // choices
   double balance_loss = 0, z_loss = 0;  // as the step's gradient counts them
+  int64_t sent =
+      0;  // rows that went to experts of other ranks, once for each part of each choice: as the layout has it
 
   int64_t total() const;
   double imbalance() const;      // the largest load over the mean one: 1 when they are even

@@ -56,7 +56,8 @@ nlohmann::json ExpertReport::as_json() const {
                               {"tokens", load.tokens},
                               {"imbalance", load.imbalance()},
                               {"entropy", load.entropy()},
-                              {"dropped", load.dropped_share()}});
+                              {"dropped", load.dropped_share()},
+                              {"sent", load.sent}});
   return json;
 }
 

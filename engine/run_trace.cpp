@@ -1,8 +1,10 @@
 #include "engine/run_trace.h"
 
 #include "core/durable_file.h"
+#include "core/error.h"
 #include "core/log.h"
 
+#include <algorithm>
 #include <sstream>
 
 namespace deepflow {
@@ -42,10 +44,28 @@ void RunTrace::before_step(int64_t step) {
   trace_.set_enabled(true);
 }
 
-void RunTrace::after_step(int64_t step) {
-  if (first_ == 0 || step != last_) return;
+void RunTrace::after_step(int64_t step, const std::vector<ExpertLoad>& experts) {
+  if (first_ == 0 || step < first_ || step > last_) return;
+  const double now = Trace::now_us() - start_us_;
+  for (const ExpertLoad& load : experts) {
+    counters_.push_back({"imbalance/" + load.layer, now, load.imbalance()});
+    counters_.push_back({"entropy/" + load.layer, now, load.entropy()});
+    counters_.push_back({"dropped/" + load.layer, now, load.dropped_share()});
+  }
+  if (step != last_) return;
   trace_.set_enabled(false);
   write();
+}
+
+// first_us: of the span that the trace begins with.
+std::string RunTrace::with_counters(std::string trace, double first_us) const {
+  const std::string end = "\n]}\n";  // of the list of events
+  DF_ASSERT(trace.ends_with(end));
+  trace.resize(trace.size() - end.size());
+  for (const Counter& c : counters_)
+    trace += fmt::format(",\n{{\"ph\":\"C\",\"name\":\"{}\",\"pid\":0,\"ts\":{:.3f},\"args\":{{\"value\":{:.6g}}}}}",
+                         c.name, c.at_us - first_us, c.value);
+  return trace + end;
 }
 
 void RunTrace::write() {
@@ -53,7 +73,10 @@ void RunTrace::write() {
   if (comm_.rank() != 0) return;
   std::vector<std::vector<Trace::Span>> spans;
   for (const std::string& text : texts) spans.push_back(from_text(text));
-  write_file_durably(path_, to_chrome_trace(spans));
+  double first = counters_.empty() ? 0 : counters_.front().at_us;
+  for (const auto& of_rank : spans)
+    for (const Trace::Span& s : of_rank) first = std::min(first, s.begin_us);
+  write_file_durably(path_, with_counters(to_chrome_trace(spans), first));
   log_info("trace of steps {} to {} is in {}", first_, last_, path_);
 }
 

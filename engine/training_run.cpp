@@ -85,7 +85,7 @@ class Run {
       StepReport done = trainer_->step();
       if (meter) done.bytes_sent = meter->take();
       report.step(done);
-      trace.after_step(step);
+      trace.after_step(step, done.experts);
       const bool last = step == options_.train.steps;
       if (last || (options_.train.eval_every > 0 && step % options_.train.eval_every == 0))
         result.after = evaluate_at(step, report);

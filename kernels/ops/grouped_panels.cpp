@@ -99,10 +99,14 @@ class WeightGrad {
         multiply_(DF_KERNEL(runtime.isa(), panel_product<T>)),
         pack_(DF_KERNEL(runtime.isa(), pack_steps<T>)) {}
 
+  static int64_t scratch_bytes() {  // of a thread
+    return size() * (kBlockRows / kDepth * step_of(kTaskColumns) + kBlockRows * kPanelBlock);
+  }
+
   void run(std::vector<Task> tasks) {
     sort_by_cost(tasks);
-    const int64_t packed_dy = kBlockRows / kDepth * step_of(kTaskColumns), each = packed_dy + kBlockRows * kPanelBlock;
-    const Tensor scratch = Tensor::empty(runtime_.memory(), {runtime_.pool().size() * each * size()}, DType::kU8);
+    const int64_t packed_dy = kBlockRows / kDepth * step_of(kTaskColumns), each = scratch_bytes() / size();
+    const Tensor scratch = Tensor::empty(runtime_.memory(), {runtime_.pool().size() * scratch_bytes()}, DType::kU8);
     std::atomic<size_t> next{0};
     runtime_.pool().run([&](int thread, int) {
       T* mine = static_cast<T*>(scratch.raw()) + thread * each;
@@ -171,6 +175,11 @@ bool grouped_panel_product(Runtime& runtime, const Tensor& a, const RowGroups& r
   runtime.pool().parallel_for_dynamic(static_cast<int64_t>(tasks.size()),
                                       [&](int64_t i) { run(tasks[static_cast<size_t>(i)]); });
   return true;
+}
+
+int64_t grouped_panel_scratch(DType dtype, int64_t out, int64_t in, int threads) {
+  if (out % kPanelBlock != 0 || in % kPanelBlock != 0) return 0;
+  return threads * (dtype == DType::kBF16 ? WeightGrad<BF16>::scratch_bytes() : WeightGrad<float>::scratch_bytes());
 }
 
 bool grouped_panel_weight_grad(Runtime& runtime, const Tensor& dy, const Tensor& x, const RowGroups& rows,

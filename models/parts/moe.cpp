@@ -8,6 +8,7 @@
 #include "parallel/ops/row_exchange.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 namespace deepflow {
@@ -20,6 +21,12 @@ ParameterSpec spec_of(const std::string& name, const Shape& shape, Role role, In
   spec.role = role;
   spec.init = init;
   return spec;
+}
+
+// To other ranks.
+int64_t rows_sent(const ExpertExchange& exchange, const ExpertParallel& ep) {
+  const auto own = exchange.to[static_cast<size_t>(ep.comm->rank())];
+  return std::accumulate(exchange.to.begin(), exchange.to.end(), -own);
 }
 
 }  // namespace
@@ -92,6 +99,7 @@ Var MoeLayer::operator()(ForwardContext& context, const Var& x) const {
   Var routed, shared;
   if (is_split(ep_)) {
     const ExpertExchange exchange = plan_expert_exchange(context, choice.expert, experts_, *ep_);
+    if (context.statistics) context.statistics->add(name_ + "/sent", static_cast<double>(rows_sent(exchange, *ep_)));
     const Var rows = rows_of_experts(context, own, exchange, *ep_);
     const ReturningRows returning(context, run_experts(context, rows, exchange.arrived.begin), exchange, *ep_);
     shared = run_shared(context, x);  // beside the transfer

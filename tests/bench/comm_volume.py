@@ -10,7 +10,7 @@ from comm_formulas import Layout
 MODEL = dict(layers=4, width=64, heads=8, kv_heads=4, ffn=192, vocabulary=257, tied=False)
 BATCH, SEQUENCE, STEPS = 16, 64, 4
 RECIPE = """
-model: {{family: llama, layers: {layers}, width: {width}, heads: {heads}, kv_heads: {kv_heads}, ffn: {ffn},
+model: {{family: {family}, layers: {layers}, width: {width}, heads: {heads}, kv_heads: {kv_heads}, ffn: {ffn},
   tie_embeddings: {tied}}}
 data: {{train: {store}, sequence: {sequence}, tokenizer: byte}}
 train: {{steps: {steps}, global_batch: {batch}, threads: 1}}
@@ -35,6 +35,22 @@ LAYOUTS = [  # each way alone, then together; micro_batch 4 unless given
     dict(tp=2, **PIPE, tied=True), dict(tp=2, cp=2, sp=True), dict(tp=2, cp=2, method="ulysses", zero=3),
     dict(cp=2, **PIPE, zero=1), dict(dp=2, tp=2, sp=True, zero=2), dict(dp=2, tp=2, sp=True, zero=3),
 ]
+EXPERTS = dict(experts=4, choices=2)
+BALANCED = dict(**EXPERTS, balance_loss=0.01)
+LAYOUTS += [  # of a Mixtral
+    dict(dp=2, **BALANCED), dict(dp=2, ep=2, zero=0, **EXPERTS), dict(dp=2, ep=2, zero=2, precision="bf16", **EXPERTS),
+    dict(dp=2, etp=2, zero=1, **EXPERTS), dict(dp=2, etp=2, recompute="full", **EXPERTS),
+    dict(tp=2, ep=2, **EXPERTS), dict(tp=2, sp=True, ep=2, **BALANCED), dict(cp=2, ep=2, **BALANCED),
+    dict(cp=2, etp=2, recompute="full", capacity=1.25, **EXPERTS),
+    dict(dp=4, ep=2, zero=0, **EXPERTS), dict(dp=4, ep=2, zero=1, **EXPERTS), dict(dp=4, ep=2, zero=2, **EXPERTS),
+    dict(dp=4, ep=2, zero=3, **EXPERTS), dict(dp=4, ep=4, zero=1, **EXPERTS), dict(dp=4, ep=4, zero=3, **EXPERTS),
+    dict(dp=4, ep=2, etp=2, zero=1, **EXPERTS), dict(dp=4, ep=1, etp=2, zero=2, shard=2, **EXPERTS),
+    dict(tp=4, ep=4, **EXPERTS), dict(tp=4, sp=True, etp=2, zero=2, **BALANCED),
+    dict(dp=2, tp=2, ep=2, zero=1, **EXPERTS), dict(dp=2, tp=2, sp=True, ep=4, recompute="full", **EXPERTS),
+    dict(tp=2, cp=2, sp=True, ep=2, etp=2, **BALANCED), dict(dp=2, ep=2, **PIPE, zero=1, **EXPERTS),
+]
+OF_MODEL = dict(kv_heads="kv_heads", tied="tie_embeddings", experts="experts", choices="expert_choices",
+                balance_loss="balance_loss", capacity="capacity_factor")  # keys of the model section
 
 
 def written(value):
@@ -47,24 +63,25 @@ def count(build, recipe, folder, layout, model, number):
              "micro_batch": "train.micro_batch", "recompute": "model.recompute"}
     options = {"train.precision": "f32", "train.micro_batch": 4, "parallel.zero": 1, "parallel.sp": False}
     for key, value in layout.items():
-        if key in ("kv_heads", "tied", "stage_of_chunk"):
+        if key in OF_MODEL or key == "stage_of_chunk":
             continue
         options[names.get(key, f"parallel.{key}")] = value
-    options |= {"model.kv_heads": model["kv_heads"], "model.tie_embeddings": model["tied"],
-                "run.dir": folder / f"run{number}"}
+    options |= {f"model.{name}": model[key] for key, name in OF_MODEL.items() if key in model}
+    options["run.dir"] = folder / f"run{number}"
     ranks = layout.get("dp", 1) * layout.get("tp", 1) * layout.get("cp", 1) * layout.get("pp", 1)
     command = [f"{build}/deepflow", "train", recipe, *(f"{k}={written(v)}" for k, v in options.items())]
     tools.run(tools.mpirun(ranks, command) if ranks > 1 else command)
     lines = [json.loads(line) for line in (folder / f"run{number}" / "metrics.jsonl").read_text().splitlines()]
     steps = [{axes: n for axes, n in line["bytes_sent"].items() if n} for line in lines if "loss" in line]
-    assert steps[-1] == steps[-2], f"{layout}: {steps[-2:]}"  # steady
-    return ranks, steps[-1]
+    sent = [sum(layer["sent"] for layer in line["experts"]["layers"]) for line in lines if "experts" in line] or [0, 0]
+    assert steps[-1] == steps[-2] or sent[-1] != sent[-2], f"{layout}: {steps[-2:]}"  # steady
+    return ranks, steps[-1], sent[-1]
 
 
-def expected(layout, model):
+def expected(layout, model, rows_sent):
     silent = ("overlap", "kv_heads", "tied", "vp", "schedule", "micro_batch")  # change nothing, or are given otherwise
-    known = {k: v for k, v in layout.items() if k not in silent}
-    return Layout(model, BATCH, SEQUENCE, layout.get("micro_batch", 4), **known).bytes()
+    known = {k: v for k, v in layout.items() if k not in (*silent, *OF_MODEL)}
+    return Layout(model, BATCH, SEQUENCE, layout.get("micro_batch", 4), **known).bytes(rows_sent)
 
 
 def main():
@@ -76,14 +93,17 @@ def main():
         (folder / "text.txt").write_bytes((b"0123456789 " * 2000)[:256 * SEQUENCE + SEQUENCE // 2])
         tools.run([f"{args.build}/deepflow", "data", "tokenize", "--tokenizer", "byte", "--out", folder / "text.h5",
                    folder / "text.txt"])
-        recipe = folder / "recipe.yaml"
-        recipe.write_text(RECIPE.format(**{**MODEL, "tied": "false"}, store=folder / "text.h5", sequence=SEQUENCE,
-                                        steps=STEPS, batch=BATCH))
+        recipes = {}
+        for family in ("llama", "mixtral"):
+            recipes[family] = folder / f"{family}.yaml"
+            recipes[family].write_text(RECIPE.format(**{**MODEL, "tied": "false"}, family=family, steps=STEPS,
+                                                     store=folder / "text.h5", sequence=SEQUENCE, batch=BATCH))
         chosen = LAYOUTS if not args.only else [LAYOUTS[i] for i in args.only]
         for number, layout in enumerate(chosen):
-            model = {**MODEL, **{k: layout[k] for k in ("kv_heads", "tied") if k in layout}}
-            ranks, counted = count(args.build, recipe, folder, layout, model, number)
-            formula = expected(layout, model)
+            model = {**MODEL, **{k: layout[k] for k in OF_MODEL if k in layout}}
+            recipe = recipes["mixtral" if "experts" in layout else "llama"]
+            ranks, counted, rows_sent = count(args.build, recipe, folder, layout, model, number)
+            formula = expected(layout, model, rows_sent)
             text = f"{ranks} ranks: " + " ".join(f"{k}={written(v)}" for k, v in layout.items())
             for axes in sorted({*counted, *formula}):
                 same = counted.get(axes, 0) == formula.get(axes, 0)

@@ -3,7 +3,7 @@
 // what the arithmetic of docs/memory.md says. Prints one JSON object a case on rank 0.
 
 #include "parallel/bootstrap.h"
-#include "tests/engine/tiny_run.h"
+#include "tests/engine/measured_memory.h"
 
 #include <nlohmann/json.hpp>
 
@@ -15,13 +15,13 @@ namespace {
 using namespace testing;
 
 constexpr int64_t kMicroBatch = 4, kMicroBatches = 4;
-constexpr int kSteps = 2;  // with ZeRO-3 the first writes down the order of use
 
 struct Case {
   std::string name;
   ParallelOptions parallel;
   Recompute recompute = Recompute::kNone;
   std::string family = "llama";
+  std::string optimizer = "adamw";
 };
 
 const char* name_of_policy(Recompute policy) {
@@ -42,6 +42,32 @@ void add_policies(std::vector<Case>& cases, const std::string& name, F&& set, co
   }
 }
 
+// What an optimizer keeps, and takes for its update.
+template <class F>
+void add_optimizers(std::vector<Case>& cases, const std::string& name, F&& set) {
+  for (const char* optimizer : {"muon", "adamw8bit", "adafactor"}) {
+    // Everything is made again, so that an update may be what takes most.
+    Case c{name + ", " + optimizer, {}, Recompute::kFull, "llama", optimizer};
+    set(c.parallel);
+    cases.push_back(std::move(c));
+  }
+}
+
+// Experts whole, or in halves, on each rank.
+void add_expert_layouts(std::vector<Case>& cases, int ranks) {
+  const std::string n = std::to_string(ranks);
+  const auto add = [&](const std::string& name, auto&& set) { add_policies(cases, name, set, "mixtral"); };
+  add("dp " + n, [](ParallelOptions&) {});
+  add("dp " + n + ", ep " + n, [&](ParallelOptions& p) { p.ep = ranks; });
+  add("dp " + n + ", etp 2, zero 2", [](ParallelOptions& p) { p.etp = 2, p.zero = 2; });
+  add("tp " + n + ", sp, ep " + n, [&](ParallelOptions& p) { p.tp = ranks, p.ep = ranks; });
+  add("cp " + n + ", ring, ep 2", [&](ParallelOptions& p) { p.cp = ranks, p.ep = 2; });
+  add("pp " + n + ", zb_h1", [&](ParallelOptions& p) { p.pp = ranks, p.schedule = "zb_h1"; });
+  if (ranks < 4) return;
+  add("dp 4, ep 2, zero 1", [](ParallelOptions& p) { p.ep = 2; });
+  add("tp 4, ep 2, etp 2", [](ParallelOptions& p) { p.tp = 4, p.sp = false, p.ep = 2, p.etp = 2; });
+}
+
 std::vector<Case> cases_for(int ranks) {
   std::vector<Case> cases;
   const auto add = [&](const std::string& name, auto&& set) {
@@ -50,9 +76,10 @@ std::vector<Case> cases_for(int ranks) {
   };
   if (ranks == 1) {
     add_policies(cases, "one rank", [](ParallelOptions&) {});
-    for (const char* family : kOtherFamilies)
+    for (const char* family : {"qwen3", "gemma2", "mixtral"})
       add_policies(
           cases, "one rank", [](ParallelOptions&) {}, family);
+    add_optimizers(cases, "one rank", [](ParallelOptions&) {});
     return cases;
   }
   const std::string n = std::to_string(ranks);
@@ -71,8 +98,11 @@ std::vector<Case> cases_for(int ranks) {
   add_policies(cases, "cp " + n + ", ring", [&](ParallelOptions& p) { p.cp = ranks; });
   add_policies(cases, "cp " + n + ", ulysses",
                [&](ParallelOptions& p) { p.cp = ranks, p.cp_method = ContextMethod::kUlysses; });
-  for (const char* schedule : {"1f1b", "gpipe"})
+  for (const char* schedule : {"1f1b", "gpipe", "zb_h1"})
     add_policies(cases, "pp " + n + ", " + schedule, [&](ParallelOptions& p) { p.pp = ranks, p.schedule = schedule; });
+  add_optimizers(cases, "tp " + n + ", sp", [&](ParallelOptions& p) { p.tp = ranks; });
+  add_optimizers(cases, "dp " + n + ", zero 1", [](ParallelOptions&) {});
+  add_expert_layouts(cases, ranks);
   if (ranks < 4) return cases;
   add("dp 2 x tp 2, sp, zero 3", [](ParallelOptions& p) { p.tp = 2, p.zero = 3; });
   add("tp 2 x pp 2, sp, 1f1b", [](ParallelOptions& p) { p.tp = 2, p.pp = 2; });
@@ -87,6 +117,9 @@ TinyOptions options_for(const Case& c, const std::string& precision, int ranks) 
   o.layers = 4, o.width = 256, o.heads = 8, o.kv_heads = 4, o.ffn = 704;
   o.sequence = 256;
   o.text = some_text(400);
+  if (c.family == "mixtral") o.experts = 4, o.ffn = 256;
+  o.optim.name = c.optimizer;
+  o.optim.block = 32;
   o.recompute = c.recompute;
   o.parallel = c.parallel;
   o.train.precision = precision;
@@ -97,35 +130,11 @@ TinyOptions options_for(const Case& c, const std::string& precision, int ranks) 
   return o;
 }
 
-struct Figures {
-  double state, expected_state, activations, expected_activations;
-};
-
-Figures measure(const TinyOptions& o, Communicator& all) {
-  TinyRun run(o, &all);
-  const auto stats = [&] { return run.session().runtime().memory().stats(); };
-  const int64_t before = stats().peak;
-  run.train(kSteps);
-  run.session().store().wait_for_masters(run.session().machine().stream);
-  const MemoryStats after = stats();
-  DF_ASSERT(after.peak > before, "the peak is not that of a step");
-  const TrainingMemory memory{o.train, o.sequence, o.optim};
-  const RankLayout layout = run.session().layout();
-  const PassShape pass = pass_shape(memory, layout);
-  const StateShape in_step = state_shape(memory, layout);
-  StateShape between = in_step;
-  between.gradients = GradientMemory::kStays;
-  const std::vector<Recompute> policies(static_cast<size_t>(pass.layers), o.recompute);
-  const int64_t peak = state_in_step(in_step) + peak_activation_bytes(pass, policies);
-  return {static_cast<double>(after.in_use), static_cast<double>(state_bytes(between)),
-          static_cast<double>(after.peak - after.in_use), static_cast<double>(peak - state_bytes(between))};
-}
-
 int run(World& world) {
   Communicator& all = world.all();
   for (const char* precision : {"f32", "bf16"})
     for (const Case& c : cases_for(world.size())) {
-      const Figures mine = measure(options_for(c, precision, world.size()), all);
+      const MeasuredMemory mine = measure_memory(options_for(c, precision, world.size()), all);
       std::vector<double> values(4 * static_cast<size_t>(world.size()));
       const auto at = static_cast<size_t>(4 * world.rank());
       values[at] = mine.state, values[at + 1] = mine.expected_state;

@@ -18,6 +18,7 @@ using namespace testing;
 constexpr int kSteps = 20;
 constexpr double kLimit = 2e-5;  // of the relative difference, as in random_layouts.py
 constexpr double kSecondsToHang = 120;
+constexpr int kStepsWithoutMoves = 2;  // of choices of experts, as in random_layouts.py
 
 struct Request {
   int64_t cases = 10, first = 0;
@@ -36,67 +37,101 @@ double worst(const std::vector<double>& a, const std::vector<double>& b) {
   return most;
 }
 
-std::vector<double> curve_of_one_rank(TinyOptions options) {
-  options.parallel = {};
-  return TinyRun(options).curve(kSteps);
+// Losses and norms, in turns, and what the routers chose: for every step the loads of all experts of all layers.
+struct Course {
+  std::vector<double> curve;
+  std::vector<std::vector<int64_t>> loads;
+};
+
+Course course_of(TinyRun& run) {
+  Course course;
+  for (const StepReport& report : run.train(kSteps)) {
+    course.curve.insert(course.curve.end(), {report.loss, report.gradient_norm});
+    course.loads.emplace_back();
+    for (const ExpertLoad& load : report.experts)
+      course.loads.back().insert(course.loads.back().end(), load.tokens.begin(), load.tokens.end());
+  }
+  return course;
 }
 
-// Losses and norms of one rank, known to all.
-std::vector<double> alone(const TinyOptions& options, Communicator& all) {
-  std::vector<double> curve(2 * kSteps);
-  if (all.rank() == 0) curve = curve_of_one_rank(options);
-  all.broadcast(Tensor::wrap(curve.data(), {static_cast<int64_t>(curve.size() * sizeof(double))}, DType::kU8), 0,
-                "curve")
-      ->wait_host();
-  return curve;
+Course course_of_one_rank(TinyOptions options) {
+  options.parallel = {};
+  TinyRun run(options);
+  return course_of(run);
+}
+
+// Choices that fell on other experts. From the first one that moved, others follow: weights are no longer the same.
+struct Moves {
+  int64_t early = 0, all = 0, choices = 0;  // early: in the first steps
+};
+
+Moves moves(const Course& a, const Course& b) {
+  Moves m;
+  for (size_t step = 0; step < a.loads.size(); ++step) {
+    int64_t apart = 0;
+    for (size_t e = 0; e < a.loads[step].size(); ++e) {
+      apart += std::abs(a.loads[step][e] - b.loads[step][e]);
+      m.choices += b.loads[step][e];
+    }
+    m.all += apart / 2;
+    if (step < kStepsWithoutMoves) m.early += apart / 2;
+  }
+  return m;
 }
 
 // How far one rank is from itself when only the order of its sums is another: with other micro-batches.
-double spread_of_one_rank(TinyOptions options, const std::vector<double>& expected) {
+double spread_of_one_rank(TinyOptions options, const Course& expected) {
   double most = 0;
   for (int64_t m = 1; m <= options.train.global_batch; ++m) {
     if (options.train.global_batch % m != 0) continue;
     options.train.micro_batch = m;
-    most = std::max(most, worst(curve_of_one_rank(options), expected));
+    most = std::max(most, worst(course_of_one_rank(options).curve, expected.curve));
   }
   return most;
 }
 
 struct Outcome {
-  std::vector<double> curve;
+  Course course;
   std::vector<SavedEntry> state;
 };
 
 Outcome train(const TinyOptions& options, Communicator& all) {
   TinyRun run(options, &all);
   Outcome outcome;
-  outcome.curve = run.curve(kSteps);
+  outcome.course = course_of(run);
   outcome.state = save_state(run.trainer());
   return outcome;
 }
 
 // On all ranks, down to the last bit.
 bool are_equal(const Outcome& a, const Outcome& b, Communicator& all) {
-  bool equal = a.curve == b.curve && a.state.size() == b.state.size();
+  bool equal = a.course.curve == b.course.curve && a.course.loads == b.course.loads && a.state.size() == b.state.size();
   for (size_t i = 0; equal && i < a.state.size(); ++i) equal = a.state[i].bytes == b.state[i].bytes;
   const double differs = equal ? 0 : 1;
   return sum_doubles(all, std::span(&differs, 1), "bits that differ").front() == 0;
+}
+
+// Beside one rank.
+void report(int64_t number, const LayoutCase& c, const Course& got, bool same, const Request& asked) {
+  const Course expected = course_of_one_rank(c.options);
+  const double max_rel = worst(got.curve, expected.curve);
+  const Moves moved = moves(got, expected);
+  nlohmann::json line{{"case", number}, {"layout", c.text}, {"max_rel", max_rel}, {"bit_identical", same}};
+  if (moved.choices > 0) line["choices"] = moved.choices, line["moved"] = moved.all, line["moved_early"] = moved.early;
+  if (asked.spread || !(max_rel <= kLimit)) line["spread_of_one_rank"] = spread_of_one_rank(c.options, expected);
+  if (asked.curves) line["curve"] = got.curve, line["expected"] = expected.curve;
+  std::printf("%s\n", line.dump().c_str());
+  std::fflush(stdout);
 }
 
 int run(World& world, const Request& asked) {
   for (int64_t i = asked.first; i < asked.first + asked.cases; ++i) {
     const LayoutCase c = draw_layout(asked.seed, i, world.size());
     if (world.rank() == 0) fmt::print(stderr, "case {}: {}\n", i, c.text);
-    const std::vector<double> expected = alone(c.options, world.all());
     const Outcome got = train(c.options, world.all());
     const bool same = are_equal(got, train(c.options, world.all()), world.all());
-    if (world.rank() != 0) continue;
-    const double max_rel = worst(got.curve, expected);
-    nlohmann::json line{{"case", i}, {"layout", c.text}, {"max_rel", max_rel}, {"bit_identical", same}};
-    if (asked.spread || !(max_rel <= kLimit)) line["spread_of_one_rank"] = spread_of_one_rank(c.options, expected);
-    if (asked.curves) line["curve"] = got.curve, line["expected"] = expected;
-    std::printf("%s\n", line.dump().c_str());
-    std::fflush(stdout);
+    if (world.rank() == 0) report(i, c, got.course, same, asked);
+    world.all().barrier("one rank")->wait_host();
   }
   return 0;
 }

@@ -25,15 +25,14 @@ PassShape one_billion(DType dtype = DType::kBF16) {
   PassShape s;
   s.model.width = 2048, s.model.heads = 32, s.model.head_dim = 64, s.model.kv_heads = 8, s.model.ffn = 8192;
   s.model.gated_mlp = true;
-  s.layers = 16;
-  s.has_embedding = s.has_head = false;
+  s.chunks = {{0, 16, false, false}};
   s.compute = dtype;
   s.sequence = 1024, s.rows = 4096;
   return s;
 }
 
 std::vector<Recompute> all(const PassShape& s, Recompute policy) {
-  return std::vector<Recompute>(static_cast<size_t>(s.layers), policy);
+  return std::vector<Recompute>(static_cast<size_t>(s.layers()), policy);
 }
 
 TEST(ActivationMemory, KeepsWhatTheFormulasSay) {
@@ -76,33 +75,65 @@ TEST(ActivationMemory, IsSplitByTheAxes) {
   }
 }
 
+// A first micro-batch, behind which all gradients are there, then `count` forwards, then their backwards.
+std::vector<Action> in_flight(int count, Do backward = Do::kBW) {
+  std::vector<Action> actions{{Do::kF, 0, 0}, {Do::kBW, 0, 0}};
+  for (int m = 1; m <= count; ++m) actions.push_back({Do::kF, 0, m});
+  for (int m = 1; m <= count; ++m) actions.push_back({backward, 0, m});
+  for (int m = 1; m <= count && backward == Do::kB; ++m) actions.push_back({Do::kW, 0, m});
+  return actions;
+}
+
 TEST(ActivationMemory, CountsEveryMicroBatchInFlight) {
   PassShape s = one_billion();
-  s.gradients = GradientMemory::kStays;
+  s.chunks = {{0, 16, true, true}};
+  s.table_rows = 64;
+  s.model.row_statistics = 0;
   for (const Recompute policy : kPolicies) {
-    s.in_flight = 1;
+    s.actions = in_flight(1);
     const int64_t one = peak_activation_bytes(s, all(s, policy));
-    s.in_flight = 3;
-    // The first block has no output of a predecessor to keep.
+    s.actions = in_flight(3);
+    // The first block has no output of a predecessor to keep. Numbers of rows; and what the head keeps.
     const int64_t less = policy == Recompute::kFull ? 2 * 4096 * 2048 : 0;
-    EXPECT_EQ(peak_activation_bytes(s, all(s, policy)) - one, 2 * (16 * kept_bytes(s, policy) - less));
+    const int64_t more = 4096 * (8 + (4 + 2) * 2048 + 2 * 64 + 3 * 4);
+    EXPECT_EQ(peak_activation_bytes(s, all(s, policy)) - one, 2 * (16 * kept_bytes(s, policy) - less + more));
   }
 }
 
-TEST(StateMemory, IsSharedOutByZero) {
-  StateShape s;
-  s.elements = s.product_elements = 1000;
-  s.optimizer = 8 * s.elements;
-  s.shards = 4;
-  s.compute = DType::kBF16;
-  s.gradients = GradientMemory::kStays;
-  const int64_t per_element[] = {20, 12 + 2, 8 + 2 + 1, 1 + 2 + 1};  // ZeRO-3 has forms of what is gathered alone
-  for (s.zero = 0; s.zero < 4; ++s.zero) EXPECT_EQ(state_bytes(s), 1000 * per_element[s.zero]) << s.zero;
-  s.zero = 0;
-  s.gradients = GradientMemory::kGrows;
-  EXPECT_EQ(state_bytes(s), 16000);
-  s.forms = FormsKept::kForward;
-  EXPECT_EQ(state_bytes(s), 14000);
+// Every product's input and the gradient of its output wait, and more than that where the input is made again.
+TEST(ActivationMemory, CountsWeightGradientsThatArePutOff) {
+  PassShape s = one_billion();
+  s.chunks = {{0, 16, true, true}};
+  s.table_rows = 64;
+  const auto peak = [&](Recompute policy, Do backward, int count) {
+    s.actions = in_flight(count, backward);
+    return peak_activation_bytes(s, all(s, policy));
+  };
+  const int64_t wide = 2 * 2 * 8192, products = 2 * (2 * 2048 + 2 * 2048 + (2048 + 2 * 512) + 2048 + 3 * 8192);
+  for (const Recompute policy : kPolicies) {
+    const int64_t again = policy == Recompute::kSelective ? wide + 2 * 4 * 2048 - 2 * (2 * 2048 + 8192) : 0;
+    const int64_t waiting = 4096 * (16 * (products + again) + 4 * 2048 + 2 * (2048 + 64));  // embedding, head
+    const int64_t kept = peak(policy, Do::kBW, 4) - peak(policy, Do::kBW, 3);
+    // With many in flight the last backward is the one that takes most: all others wait by then.
+    if (waiting > kept)
+      EXPECT_EQ(peak(policy, Do::kB, 4) - peak(policy, Do::kB, 3), waiting);
+    else
+      EXPECT_EQ(peak(policy, Do::kB, 4) - peak(policy, Do::kB, 3), kept);
+  }
+}
+
+// Even load: each rank's experts see as many rows as the rank sends.
+TEST(ActivationMemory, CountsExpertsOverRanks) {
+  PassShape s = one_billion();
+  s.model.experts = 8, s.model.expert_choices = 2, s.model.expert_ffn = 1024;
+  const int64_t whole = kept_bytes(s, Recompute::kNone);
+  s.expert_ranks = 4;
+  EXPECT_EQ(kept_bytes(s, Recompute::kNone) - whole, 4096 * 2 * 12);  // where rows have come from and go
+  s.expert_load = 1.5;
+  EXPECT_EQ(kept_bytes(s, Recompute::kNone) - whole, 4096 * 2 * (18 + 2048 + 3 * 1024));
+  s.expert_load = 1;
+  s.etp = 2;  // twice the rows, of half the features
+  EXPECT_EQ(kept_bytes(s, Recompute::kNone) - whole, 4096 * 2 * (24 + 16 + 2 * 2 * 2048));
 }
 
 // docs/memory.md.
@@ -116,7 +147,7 @@ TEST(StateMemory, CountsWhatEachOptimizerKeeps) {
   const auto bytes = [&](const char* name) {
     OptimOptions optim;
     optim.name = name;
-    return optimizer_bytes(optim, model.registry());
+    return optimizer_bytes(optim, model.store().pieces());
   };
   EXPECT_EQ(bytes("adamw"), 8 * (2 * table + norms + matrices));
   EXPECT_EQ(bytes("sgd"), 4 * (2 * table + norms + matrices));
@@ -136,20 +167,27 @@ TEST(StateMemory, CountsTheFormsOfExperts) {
   registry.add(experts);
   registry.add(norm);
   registry.freeze({});
-  StateShape s;
-  count_parameters(s, registry, nullptr, 1 << 20);
-  EXPECT_EQ(s.elements, 4 * 64 * 128 + 128);
-  EXPECT_EQ(s.product_elements, 4 * 64 * 128);
+  Runtime runtime;
+  StateInputs in{runtime, registry, {}};
+  StateMemory s = state_memory(in);
+  EXPECT_EQ(s.masters, 4 * (4 * 64 * 128 + 128));
+  EXPECT_EQ(s.gradients, s.masters);
+  EXPECT_EQ(s.optimizer, 2 * s.masters);
+  EXPECT_EQ(s.forms, 2 * 4 * 4 * 64 * 128);
+  in.store.forms_kept = FormsKept::kForward;
+  EXPECT_EQ(state_memory(in).forms, 4 * 4 * 64 * 128);
+  in.optimizer_in_file = true;
+  EXPECT_EQ(state_memory(in).optimizer, 0);
 }
 
 TEST(MemoryPlan, RecomputesNoMoreThanItMust) {
-  PassShape s = one_billion();
-  s.gradients = GradientMemory::kStays;
-  const int64_t state = 1000;
+  const PassShape s = one_billion();
+  StateMemory state;
+  state.masters = 1000;
   const auto need = [&](int64_t changed, Recompute first, Recompute rest) {
     std::vector<Recompute> policies = all(s, rest);
     std::fill_n(policies.begin(), changed, first);
-    return state + peak_activation_bytes(s, policies);
+    return state.in_step() + peak_activation_bytes(s, policies);
   };
   const struct {
     int64_t changed;
@@ -163,15 +201,28 @@ TEST(MemoryPlan, RecomputesNoMoreThanItMust) {
     const MemoryPlan plan = plan_memory(s, state, need(c.changed, c.first, c.rest));
     EXPECT_EQ(plan.total(), plan.budget);
     EXPECT_EQ(plan.count(c.first), c.changed);
-    EXPECT_EQ(plan.count(c.rest), s.layers - c.changed);
+    EXPECT_EQ(plan.count(c.rest), s.layers() - c.changed);
     for (int64_t layer = 0; layer < c.changed; ++layer) EXPECT_EQ(plan.policies[static_cast<size_t>(layer)], c.first);
   }
+}
+
+// Where that is more than what any pass takes.
+TEST(MemoryPlan, CountsTheUpdate) {
+  const PassShape s = one_billion();
+  StateMemory state;
+  state.gradients = 1000;
+  const int64_t passes = step_bytes(s, state, all(s, Recompute::kFull));
+  EXPECT_EQ(passes, peak_activation_bytes(s, all(s, Recompute::kFull)));
+  state.update = passes;
+  EXPECT_EQ(step_bytes(s, state, all(s, Recompute::kFull)), passes + 1000);
 }
 
 TEST(MemoryPlan, SaysWhatIsNeededWhenNothingFits) {
   const PassShape s = one_billion();
   try {
-    plan_memory(s, 18'000'000'000, 4'000'000'000);
+    StateMemory state;
+    state.masters = 18'000'000'000;
+    plan_memory(s, state, 4'000'000'000);
     FAIL();
   } catch (const ConfigError& e) {
     EXPECT_THAT(e.what(), HasSubstr("its budget is 4.00 GB (train.memory_budget"));
@@ -191,7 +242,8 @@ TEST(MemoryPlan, BudgetsTwoThirdsOfTheShareUnlessTold) {
   run.train.micro_batch = 8;
   run.sequence = 64;
   const auto plan = [&](int64_t share) {
-    RankLayout layout{model.model().shape(), model.registry(), model.model().chunks()};
+    RankLayout layout{
+        model.model().shape(), model.runtime(), model.registry(), {{0, model.model().chunks().front()}}, {}};
     return plan_training(run, layout, share);
   };
   const MemoryPlan plenty = plan(int64_t{1} << 40);
@@ -222,7 +274,7 @@ double ratio_of_estimate(const ModelConfig& config, Recompute policy, DType dtyp
   if (dtype == DType::kBF16 && !model.runtime().cpu().avx512_bf16) return 1;  // products go by f32 copies
   PassShape s;
   s.model = model.model().shape();
-  s.layers = s.model.layers;
+  s.chunks.front().layers = s.model.layers;
   s.compute = dtype;
   s.sequence = length, s.rows = kCount * length;
   s.threads = model.runtime().pool().size();

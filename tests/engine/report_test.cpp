@@ -282,6 +282,29 @@ TEST_F(Reports, TraceHoldsTheSpansOfTheChosenSteps) {
   EXPECT_THAT(names, ::testing::UnorderedElementsAre(quoted, "step 2", quoted, "step 3"));
 }
 
+TEST_F(Reports, TraceCountsTheLoadOfExperts) {
+  Trace trace;
+  const auto comm = make_self_communicator("trace");
+  const std::string path = folder_ + "/trace.json";
+  RunTrace run_trace(trace, *comm, 2, 2, path);
+  for (int64_t step = 1; step <= 4; ++step) {
+    run_trace.before_step(step);
+    { const ScopedSpan span(trace, "step", SpanKind::kCompute); }
+    run_trace.after_step(step, {{"layers.0.moe", {3 * step, step}, step, 0, 0}, {"layers.1.moe", {1, 1}, 0, 0, 0}});
+  }
+  std::map<std::string, std::vector<double>> values;
+  for (const nlohmann::json& e : nlohmann::json::parse(read(path)).at("traceEvents")) {
+    if (e.at("ph") != "C") continue;
+    values[e.at("name")].push_back(e.at("args").at("value"));
+    EXPECT_GE(e.at("ts").get<double>(), 0);
+  }
+  EXPECT_EQ(values.size(), 6u);
+  EXPECT_EQ(values["imbalance/layers.0.moe"], (std::vector<double>{1.5, 1.5}));
+  EXPECT_EQ(values["dropped/layers.0.moe"], (std::vector<double>{0.25, 0.25}));
+  EXPECT_NEAR(values["entropy/layers.0.moe"].at(1), 0.811278, 1e-6);
+  EXPECT_EQ(values["entropy/layers.1.moe"], (std::vector<double>{1, 1}));
+}
+
 TEST_F(Reports, NoTraceIsWrittenUnlessAskedFor) {
   Trace trace;
   const auto comm = make_self_communicator("trace");
