@@ -88,6 +88,10 @@ void add_generate_command(Cli& cli) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command->add_option("--seed", sampling.seed, "of the sampling")->capture_default_str();
+  command
+      ->add_option("--latent-cache", sampling.latent_cache,
+                   "latent attention: store its short rows, not the keys and values of all heads")
+      ->capture_default_str();
   command->add_option("--samples", arguments->samples, "continuations at once")->check(CLI::Range(1, 1024));
   command->add_option("--precision", arguments->precision, "f32, bf16 or f16")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
