@@ -22,6 +22,13 @@ ForwardContext forward_context(Machine& machine, const PassOptions& options, Tap
   return context;
 }
 
+double sum_over_labels(const Tensor& labels, const Tensor& nll) {
+  double sum = 0;
+  for (int64_t i = 0; i < nll.num_elements(); ++i)
+    if (labels.data<int32_t>()[i] != kMaskedLabel) sum += static_cast<double>(nll.data<float>()[i]);
+  return sum;
+}
+
 }  // namespace
 
 ChunkPass::ChunkPass(Machine& machine, const PassOptions& options, int chunk, MicroBatch input)
@@ -56,9 +63,23 @@ void ChunkPass::end_forward() {
     const Tensor weights = label_weights(machine_.runtime, input_, options_.label_weight);
     result_ = machine_.model.loss_of(context_, hidden, input_.labels, weights);
     loss_ = static_cast<double>(*result_->loss.value.data<float>());
+    if (options_.training && machine_.model.shape().mtp > 0) predict_ahead(hidden);
   } else {
     leaving_ = CausalModel::leave(context_, std::exchange(stream_, {}));
   }
+}
+
+// Recorded behind the main loss: backward reads the head first here, and a gradient's first writer is a product.
+void ChunkPass::predict_ahead(const Var& hidden) {
+  const float lambda = machine_.model.mtp_weight();
+  MicroBatch ahead;
+  ahead.labels = input_.next_labels;
+  ahead.rows = input_.rows;
+  const Tensor weights = label_weights(machine_.runtime, ahead, lambda * options_.label_weight);
+  const Var rows = machine_.model.hidden_ahead(context_, hidden, input_.next_tokens);
+  const LossResult result = machine_.model.loss_of(context_, rows, input_.next_labels, weights);
+  mtp_result_ = result.loss;
+  mtp_loss_ = sum_over_labels(input_.next_labels, result.nll) * static_cast<double>(options_.label_weight);
 }
 
 void ChunkPass::forward(Tensor entering) {
@@ -68,12 +89,7 @@ void ChunkPass::forward(Tensor entering) {
   end_forward();
 }
 
-double ChunkPass::summed_nll() const {
-  double sum = 0;
-  for (int64_t i = 0; i < result_->nll.num_elements(); ++i)
-    if (input_.labels.data<int32_t>()[i] != kMaskedLabel) sum += static_cast<double>(result_->nll.data<float>()[i]);
-  return sum;
-}
+double ChunkPass::summed_nll() const { return sum_over_labels(input_.labels, result_->nll); }
 
 BackwardContext ChunkPass::backward_context() {
   Runtime& rt = machine_.runtime;
@@ -90,7 +106,9 @@ void ChunkPass::begin_backward(Tensor gradient) {
   Tensor seed = Tensor::empty(machine_.runtime.memory(), {1}, DType::kF32);
   *seed.data<float>() = options_.loss_seed;
   tape_.root(result_->loss, {seed, nullptr}, context);
+  if (mtp_result_) tape_.root(*mtp_result_, {seed, nullptr}, context);
   result_.reset();
+  mtp_result_.reset();
 }
 
 bool ChunkPass::backward_segment() {

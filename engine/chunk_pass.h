@@ -36,6 +36,9 @@ class ChunkPass {
   Tensor take_leaving() { return std::move(leaving_.value); }  // for the chunk behind; not of the last one
   double loss() const { return loss_; }                        // last chunk: sum of the weighted losses
   double summed_nll() const;                                   // last chunk: of all rows with a label
+  // Last chunk, in training, of a model with multi-token prediction: the sum of its losses, each weighted as the main
+  // one of a row is; lambda is not in it.
+  double mtp_loss() const { return mtp_loss_; }
 
   // `gradient`: of what left; undefined for the last chunk.
   void begin_backward(Tensor gradient);
@@ -46,6 +49,7 @@ class ChunkPass {
 
  private:
   BackwardContext backward_context();
+  void predict_ahead(const Var& hidden);
 
   Machine& machine_;
   const PassOptions options_;
@@ -57,8 +61,9 @@ class ChunkPass {
   int64_t next_layer_ = 0;
   Var entered_, leaving_;
   std::optional<LossResult> result_;
+  std::optional<Var> mtp_result_;  // its loss
   std::vector<int> marks_;
-  double loss_ = 0;
+  double loss_ = 0, mtp_loss_ = 0;
 };
 
 }  // namespace deepflow

@@ -31,7 +31,7 @@ double seconds_of(F&& f) {
 }
 
 LayerCosts time_pass(Machine& machine, const Batch& batch) {
-  ChunkPass pass(machine, {}, 0, take_micro_batch(machine.runtime, batch, 0, 1));
+  ChunkPass pass(machine, {}, 0, take_micro_batch(machine.runtime, batch, 0, 1, machine.rows));
   LayerCosts costs;
   machine.store.begin_step(1, nullptr);
   costs.embedding = seconds_of([&] { pass.begin_forward({}); });

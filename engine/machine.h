@@ -15,6 +15,7 @@ namespace deepflow {
 struct RowPlacement {
   std::vector<RowSpan> spans;          // rows of each sequence; empty: all
   const TensorParallel* tp = nullptr;  // deals the rows of the residual stream, where it has `sequence`
+  bool looks_ahead = false;            // what the rows behind each say is wanted as well (multi-token prediction)
 };
 
 // What a pass over a model needs; owned by the session.

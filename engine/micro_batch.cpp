@@ -28,16 +28,32 @@ class RowPicker {
 
   // Global token ids of the rows; the batch's first sample is number `first_sample` of the run.
   Tensor ids(int64_t first_sample) const {
-    Tensor ids = Tensor::empty(runtime_.memory(), {rows()}, DType::kI64);
-    int64_t* to = ids.data<int64_t>();
-    const std::vector<RowSpan> whole{{0, sequence_}};
-    for (int64_t sample = first_; sample < first_ + count_; ++sample)
-      for (const RowSpan& s : spans_.empty() ? whole : spans_)
-        for (int64_t t = s.first; t < s.first + s.count; ++t) *to++ = (first_sample + sample) * sequence_ + t;
-    return ids;
+    return make<int64_t>(DType::kI64,
+                         [&](int64_t sample, int64_t t) { return (first_sample + sample) * sequence_ + t; });
+  }
+
+  // f(row of the batch, the row behind it, whether that is of the same document) of every row.
+  template <class F>
+  Tensor ahead(const std::vector<int32_t>& doc_start, F&& f) const {
+    return make<int32_t>(DType::kI32, [&](int64_t sample, int64_t t) {
+      const auto row = static_cast<size_t>(sample * sequence_ + t);
+      return f(row, row + 1, t + 1 < sequence_ && doc_start[row] == doc_start[row + 1]);
+    });
   }
 
  private:
+  // f(sample of the batch, row of the sample) of every row.
+  template <class T, class F>
+  Tensor make(DType dtype, F&& f) const {
+    Tensor made = Tensor::empty(runtime_.memory(), {rows()}, dtype);
+    T* to = made.data<T>();
+    const std::vector<RowSpan> whole{{0, sequence_}};
+    for (int64_t sample = first_; sample < first_ + count_; ++sample)
+      for (const RowSpan& s : spans_.empty() ? whole : spans_)
+        for (int64_t t = s.first; t < s.first + s.count; ++t) *to++ = f(sample, t);
+    return made;
+  }
+
   Runtime& runtime_;
   int64_t sequence_, first_, count_, rows_a_sample_ = 0;
   const std::vector<RowSpan>& spans_;
@@ -69,6 +85,12 @@ MicroBatch take_micro_batch(Runtime& runtime, const Batch& batch, int64_t first,
   if (std::any_of(starts, starts + count * batch.sequence, [](int32_t s) { return s != 0; }))
     m.rows.document_start = pick(batch.doc_start);
   m.rows.row_ids = pick.ids(batch.first_sample);
+  if (placement.looks_ahead) {
+    m.next_tokens = pick.ahead(batch.doc_start,
+                               [&](size_t row, size_t next, bool same) { return batch.tokens[same ? next : row]; });
+    m.next_labels = pick.ahead(
+        batch.doc_start, [&](size_t, size_t next, bool same) { return same ? batch.labels[next] : kMaskedLabel; });
+  }
   if (deals_rows(placement)) {
     const DealtRows mine(placement, pick.rows());
     m.rows.residual_ids = m.rows.row_ids.flat_range(mine.begin, mine.end);

@@ -9,6 +9,9 @@ namespace deepflow {
 // What one pass reads on this rank: the rows of some samples that the layout gives it.
 struct MicroBatch {
   Tensor tokens, labels;  // i32 [rows]
+  // Where RowPlacement::looks_ahead: token and label of the row behind each one in its whole sequence, wherever that is
+  // worked on. Rows at the end of a sequence or document have none: their own token, and a masked label.
+  Tensor next_tokens, next_labels;
   RowInfo rows;
 };
 

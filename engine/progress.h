@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 
 namespace deepflow {
@@ -10,6 +11,7 @@ namespace deepflow {
 struct ProgressFigures {
   int64_t step = 0, steps = 0;
   double loss = 0, gradient_norm = 0, lr = 0;
+  std::optional<double> mtp_loss;  // of multi-token prediction
   double tokens_per_second = 0;
   double mfu = 0;            // of the measured GEMM rate, 0 .. 1
   double imbalance = 0;      // of the worst layer's experts, largest over mean load; 0: there are none

@@ -47,6 +47,7 @@ void RunReport::step(const StepReport& r) {
   f.step = r.step;
   f.steps = steps_;
   f.loss = r.loss;
+  f.mtp_loss = r.mtp_loss;
   f.gradient_norm = r.gradient_norm;
   f.lr = r.lr;
   f.tokens_per_second = tokens_per_second();
@@ -68,6 +69,7 @@ void RunReport::step(const StepReport& r) {
                          {"mfu", f.mfu},
                          {"memory_bytes", f.memory_bytes},
                          {"seconds", r.seconds}};
+  if (r.mtp_loss) line["mtp_loss"] = *r.mtp_loss;
   if (!r.bytes_sent.empty()) line["bytes_sent"] = r.bytes_sent;
   if (experts_.has_experts()) line["experts"] = experts_.as_json();
   metrics_->add(line);
@@ -78,6 +80,7 @@ void RunReport::step(const StepReport& r) {
                                  {"train/lr", r.lr},
                                  {"speed/tokens_per_second", f.tokens_per_second},
                                  {"speed/mfu", f.mfu}});
+  if (r.mtp_loss) scalars.push_back({"train/mtp_loss", *r.mtp_loss});
   tensorboard_->add(r.step, scalars);
 }
 

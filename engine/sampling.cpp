@@ -23,6 +23,9 @@ void declare(OptionGroup& group, SamplingOptions& o) {
           "for models with latent attention: store the short rows that keys and values are made of, and attend to them "
           "as they are; false: store the keys and values of all heads")
       .source("DeepSeek-V2, section 2.1.2");
+  group.add("speculate", o.speculate)
+      .help("the model's multi-token prediction drafts tokens ahead; the same texts in fewer passes")
+      .source("DeepSeek-V3, arXiv 2412.19437, section 5.4.3");
 }
 
 namespace {

@@ -15,6 +15,7 @@ struct SamplingOptions {
   int64_t max_tokens = 200;
   uint64_t seed = 0;
   bool latent_cache = true;  // latent attention: its short rows are stored, not the keys and values of all heads
+  bool speculate = false;    // two tokens a pass where multi-token prediction guesses right (engine/generator.h)
 };
 void declare(OptionGroup& group, SamplingOptions& options);
 

@@ -104,6 +104,7 @@ void Session::split_model(int64_t sequence) {
                                layer_costs(model_->shape(), sequence));
   model_->parallelize(registry_, layout);
   rows_.tp = &tp_;
+  rows_.looks_ahead = model_->shape().mtp > 0;
   if (is_split(&cp_)) rows_.spans = context_spans(sequence, cp_.method, cp_.rank(), cp_.size());
 }
 

@@ -54,16 +54,19 @@ StepReport Trainer::step() {
   StepReport report;
   const double labels =
       sum_one(machine_.world(), machine_.counts_samples() ? static_cast<double>(batch.num_labels) : 0, "labels");
-  const double local_loss = run_passes(batch, static_cast<int64_t>(labels));
+  const Losses local = run_passes(batch, static_cast<int64_t>(labels));
   const double scale = loss_scale_ ? static_cast<double>(loss_scale_->scale()) : 1;
   report.gradient_norm = gradient_norm(machine_.runtime, machine_.store, counted_, machine_.world()) / scale;
-  report.loss = sum_one(machine_.world(), local_loss, "loss");
+  const double both[] = {local.main, local.mtp};
+  const std::vector<double> losses = sum_doubles(machine_.world(), both, "loss");
+  report.loss = losses[0];
+  if (machine_.model.shape().mtp > 0) report.mtp_loss = losses[1];
   if (!machine_.model.expert_layers().empty()) report.experts = sum_expert_loads(machine_, statistics_);
   const bool finite = std::isfinite(report.loss) && std::isfinite(report.gradient_norm);
   if (loss_scale_)
     report.applied = loss_scale_->update(finite);
   else if (!finite)
-    report_not_finite(local_loss);
+    report_not_finite(local.main);
   if (!report.applied) report.gradient_norm = INFINITY;  // never NaN, which equals nothing
   report.step = step_ + 1;
   report.lr = learning_rate(optim_, report.step, train_.steps);
@@ -86,7 +89,7 @@ void Trainer::update(const StepReport& report, double scale) {
   machine_.store.share_all(*exchange_);
 }
 
-double Trainer::run_passes(const Batch& batch, int64_t global_labels) {
+Trainer::Losses Trainer::run_passes(const Batch& batch, int64_t global_labels) {
   machine_.store.begin_step(schedule_.num_micro_batches, exchange_.get());
   statistics_.clear();
   PassOptions options;
@@ -96,15 +99,18 @@ double Trainer::run_passes(const Batch& batch, int64_t global_labels) {
   options.step = step_;
   if (loss_scale_) options.loss_seed = loss_scale_->scale();
   options.label_weight = global_labels > 0 ? static_cast<float>(1.0 / static_cast<double>(global_labels)) : 0.0f;
-  double loss = 0;
+  Losses losses;
   PipelineExecutor executor(
       machine_, options, stream_rows(machine_.rows, micro_batch_, batch.sequence),
       [&](int i) { return take_micro_batch(machine_.runtime, batch, i * micro_batch_, micro_batch_, machine_.rows); },
-      [&](int, const ChunkPass& pass) { loss += pass.loss(); });
+      [&](int, const ChunkPass& pass) {
+        losses.main += pass.loss();
+        losses.mtp += pass.mtp_loss();
+      });
   executor.run(schedule_);
   const ScopedSpan span(machine_.runtime.trace(), "wait for gradients", SpanKind::kWaiting);
   machine_.store.finish_gradients(machine_.stream);
-  return machine_.counts_loss() ? loss : 0;
+  return machine_.counts_loss() ? losses : Losses{};
 }
 
 void Trainer::report_not_finite(double local_loss) {

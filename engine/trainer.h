@@ -19,9 +19,10 @@
 namespace deepflow {
 
 struct StepReport {
-  int64_t step = 0;          // 1 after the first step
-  double loss = 0;           // nats a token, mean over the step's unmasked tokens of all ranks
-  double gradient_norm = 0;  // before clipping
+  int64_t step = 0;                // 1 after the first step
+  double loss = 0;                 // nats a token, mean over the step's unmasked tokens of all ranks
+  std::optional<double> mtp_loss;  // of a model with multi-token prediction: as ChunkPass::mtp_loss, not in `loss`
+  double gradient_norm = 0;        // before clipping
   double lr = 0;
   std::vector<ExpertLoad> experts;            // of every layer that has some
   bool applied = true;                        // false: left out by the loss scale
@@ -51,7 +52,10 @@ class Trainer final : public StateOwner {
   void state_written() override;
 
  private:
-  double run_passes(const Batch& batch, int64_t global_labels);
+  struct Losses {
+    double main = 0, mtp = 0;
+  };
+  Losses run_passes(const Batch& batch, int64_t global_labels);
   void update(const StepReport& report, double scale);
   [[noreturn]] void report_not_finite(double local_loss);
 

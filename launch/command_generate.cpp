@@ -67,6 +67,9 @@ int generate_text(const GenerateArguments& arguments) {
     fmt::print(stderr, "{} prompt tokens in {:.3f} s, {} new tokens in {:.3f} s ({:.1f} tokens/s)\n",
                figures.prompt_tokens, figures.prefill_seconds, figures.new_tokens, figures.decode_seconds,
                static_cast<double>(figures.new_tokens) / figures.decode_seconds);
+  if (arguments.figures && figures.drafts > 0)
+    fmt::print(stderr, "{} of {} drafts accepted ({:.0f} %)\n", figures.accepted_drafts, figures.drafts,
+               100 * static_cast<double>(figures.accepted_drafts) / static_cast<double>(figures.drafts));
   return 0;
 }
 
@@ -92,6 +95,8 @@ void add_generate_command(Cli& cli) {
       ->add_option("--latent-cache", sampling.latent_cache,
                    "latent attention: store its short rows, not the keys and values of all heads")
       ->capture_default_str();
+  command->add_flag("--speculate", sampling.speculate,
+                    "draft tokens ahead by the model's multi-token prediction; the same texts in fewer passes");
   command->add_option("--samples", arguments->samples, "continuations at once")->check(CLI::Range(1, 1024));
   command->add_option("--precision", arguments->precision, "f32, bf16 or f16")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))

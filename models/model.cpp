@@ -50,6 +50,12 @@ Tensor CausalModel::logits_of(ForwardContext& context, const Tensor& hidden_rows
   return head_->logits(context, hidden_rows);
 }
 
+Var CausalModel::hidden_ahead(ForwardContext& context, const Var& hidden, const Tensor& next_tokens) const {
+  DF_ASSERT(mtp_, "a model without multi-token prediction");
+  const Residual stream = mtp_->enter(context, embed(context, next_tokens), hidden);
+  return mtp_->finish(context, block(context, shape_.layers, stream));
+}
+
 void CausalModel::end_layer(const ParameterRegistry& registry) { end_of_layer_.push_back(registry.packs().size()); }
 
 void CausalModel::assign_chunks(ParameterRegistry& registry, const std::vector<LayerRange>& chunks) {
@@ -67,7 +73,7 @@ void CausalModel::assign_chunks(ParameterRegistry& registry, const std::vector<L
     for (Parameter* p : pack.members) {
       std::vector<int>& readers = p->spec.chunks;
       std::fill(readers.begin(), readers.end(), chunk);
-      if (readers.size() > 1) readers.back() = last;  // the tied head
+      if (readers.size() > 1) std::fill(readers.begin() + 1, readers.end(), last);  // tied head, multi-token prediction
     }
   }
 }
@@ -118,21 +124,35 @@ int64_t feed_forward_matrices(const ModelShape& s) {
 
 LayerCosts layer_costs(const ModelShape& s, int64_t sequence) {
   const int64_t attention = s.heads * (s.head_dim + s.value_dim) / 2 * sequence;  // the unmasked half of both products
-  return {.layer = static_cast<double>(attention_matrices(s) + feed_forward_matrices(s) + attention),
-          .embedding = static_cast<double>(s.width),
-          .head = static_cast<double>(s.width) * static_cast<double>(s.vocabulary)};
+  LayerCosts costs{.layer = static_cast<double>(attention_matrices(s) + feed_forward_matrices(s) + attention),
+                   .embedding = static_cast<double>(s.width),
+                   .head = static_cast<double>(s.width) * static_cast<double>(s.vocabulary)};
+  if (s.mtp > 0) costs.head += costs.head + costs.layer + costs.embedding + static_cast<double>(2 * s.width * s.width);
+  return costs;
 }
+
+namespace {
+
+// Products of a token that read the parameter. The module of multi-token prediction reads head and embedding again.
+int64_t num_products(const ModelShape& shape, const ParameterSpec& spec) {
+  const auto readings = static_cast<int64_t>(spec.chunks.size());
+  if (spec.role == Role::kBuffer) return 0;
+  if (spec.role == Role::kHead) return readings;
+  if (spec.role != Role::kEmbedding) return 1;
+  return shape.tied_head ? readings / 2 : 0;  // as many look-ups; a table of positions has that one alone
+}
+
+}  // namespace
 
 double training_flops_per_token(const ModelShape& shape, const ParameterRegistry& registry, int64_t sequence) {
   int64_t in_products = 0;
   for (const Parameter& p : registry.parameters()) {
-    const bool only_looked_up = p.spec.role == Role::kEmbedding && p.spec.chunks.size() == 1;
-    if (only_looked_up || p.spec.role == Role::kBuffer) continue;
-    const int64_t elements = p.spec.shape.num_elements();
+    const int64_t elements = p.spec.shape.num_elements() * num_products(shape, p.spec);
     in_products += p.spec.role == Role::kExpert ? elements / shape.experts * shape.expert_choices : elements;
   }
-  const double attention = 6.0 * static_cast<double>(shape.layers * shape.heads * (shape.head_dim + shape.value_dim)) *
-                           static_cast<double>(sequence);
+  const double attention =
+      6.0 * static_cast<double>((shape.layers + shape.mtp) * shape.heads * (shape.head_dim + shape.value_dim)) *
+      static_cast<double>(sequence);
   return 6.0 * static_cast<double>(in_products) + attention;
 }
 

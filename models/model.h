@@ -7,11 +7,14 @@
 #include "kernels/ops/head_loss.h"
 #include "models/parts/block_stack.h"
 #include "models/parts/moe.h"
+#include "models/parts/mtp.h"
 #include "models/parts/vocabulary.h"
 #include "parallel/context_parallel.h"
 #include "parallel/layer_split.h"
 #include "parallel/tensor_parallel.h"
 
+#include <algorithm>
+#include <memory>
 #include <vector>
 
 namespace deepflow {
@@ -34,6 +37,7 @@ struct ModelShape {
   bool post_norms = false;     // a norm behind attention and MLP as well
   int64_t position_rows = 0;   // of the table of learned positions
   bool tied_head = false;      // the head reads the embedding
+  int64_t mtp = 0;             // modules of multi-token prediction behind the layers, 0 or 1
 };
 
 // How a model is split. What is pointed to outlives the model.
@@ -49,8 +53,8 @@ struct ModelLayout {
 // sequence: rows of a sample.
 void check_layout(const ModelShape& shape, const ModelLayout& layout, int64_t sequence);
 
-// What a layer of the key-value cache holds of a token. latent: of latent attention the rows that all its keys and values
-// are made of, not those.
+// What a layer of the key-value cache holds of a token. latent: of latent attention the rows that all its keys and
+// values are made of, not those.
 CacheShape cache_shape(const ModelShape& shape, bool latent);
 
 // What a block, the embedding and the head cost in a training step, relative to each other: operations a token.
@@ -94,14 +98,23 @@ class CausalModel {
   LossResult loss_of(ForwardContext& context, const Var& hidden_rows, const Tensor& labels,
                      const Tensor& weights) const;
   Tensor logits(ForwardContext& context, const Tensor& tokens) const;  // f32 [M, vocabulary], no tape
-  // Of some rows of what `hidden` returned: a generator needs only the last of each sequence.
+  // Of some rows of what `hidden` or `hidden_ahead` returned: a generator needs only the last of each sequence.
   Tensor logits_of(ForwardContext& context, const Tensor& hidden_rows) const;
+
+  // Multi-token prediction (models/parts/mtp.h), where shape().mtp says that there is some. hidden: what `finish` gave;
+  // next_tokens: i32 [M], for each row the token behind its own. Returns what the module's norm gives [M, width]: a row
+  // predicts the token behind that one. Its block is layer shape().layers, of the last chunk, and treated as the last
+  // layer is (recomputation); in generation it has that layer of the cache.
+  Var hidden_ahead(ForwardContext& context, const Var& hidden, const Tensor& next_tokens) const;
+  float mtp_weight() const { return mtp_->weight(); }  // of the module's loss beside the model's
 
   virtual ForeignNames hugging_face_names() const = 0;
 
  protected:
   CausalModel(const ModelShape& shape, Recompute recompute);
-  Recompute recompute_of(int64_t layer) const { return recompute_[static_cast<size_t>(layer)]; }
+  Recompute recompute_of(int64_t layer) const {
+    return recompute_[static_cast<size_t>(std::min(layer, shape_.layers - 1))];
+  }
   virtual Var embed(ForwardContext& context, const Tensor& tokens) const = 0;
   // Packs declared since the last call belong together: first what stands before the layers, then layer by layer.
   void end_layer(const ParameterRegistry& registry);
@@ -112,6 +125,7 @@ class CausalModel {
   std::unique_ptr<Norm> norm_;
   std::unique_ptr<VocabularyHead> head_;
   std::vector<ExpertLayer> expert_layers_;
+  std::unique_ptr<MultiTokenPrediction> mtp_;  // may be null
 
  private:
   void check_rows(const ForwardContext& context, const Tensor& tokens) const;
@@ -125,7 +139,8 @@ class CausalModel {
 // Floating-point operations that training on one token of a sequence of `sequence` tokens needs, as the field counts
 // them (Chowdhery et al. 2022, appendix B): 6 N + 6 L H (K + V) T, where N are the parameters that take part in matrix
 // products (all but lookup tables; a tied embedding counts once, as head; of the experts those that a token goes to), L
-// layers, H heads, K head_dim, V value_dim, T sequence.
+// layers, H heads, K head_dim, V value_dim, T sequence. Multi-token prediction counts as one more layer and reading
+// of the head.
 // The causal mask is not taken off, recomputation is not added.
 double training_flops_per_token(const ModelShape& shape, const ParameterRegistry& registry, int64_t sequence);
 

@@ -46,6 +46,11 @@ const ModelConfig& ModelOptions::config() const {
   throw ConfigError("model.family {} is not known", family);
 }
 
+void ModelOptions::set_config(std::unique_ptr<ModelConfig> config) {
+  family = config->family();
+  configs_.push_back(std::move(config));
+}
+
 ModelConfig& ModelOptions::config() { return const_cast<ModelConfig&>(std::as_const(*this).config()); }
 
 void ModelOptions::read_hf(const nlohmann::json& json, const std::string& where, const OptionGroup* group) {

@@ -25,6 +25,8 @@ class ModelOptions {
 
   ModelConfig& config();
   const ModelConfig& config() const;
+  // Takes a configuration that the registry does not know, with its family.
+  void set_config(std::unique_ptr<ModelConfig> config);
 
   // With init_from: takes family and architecture from its config.json. Keys that the recipe gives override it (a new
   // rope_scaling, dropout); one that changes the shape of a parameter is met when the tensors are loaded. `group` is

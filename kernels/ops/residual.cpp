@@ -26,6 +26,21 @@ class AddResidualNode final : public Node {
   DType delta_;
 };
 
+class AsStreamNode final : public Node {
+ public:
+  explicit AsStreamNode(DType output) : output_(output) {}
+  const char* name() const override { return "as_stream"; }
+
+  std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
+    Tensor gradient = Tensor::empty(context.runtime.memory(), out[0].value.shape(), output_);
+    copy(context.runtime, out[0].value, gradient);
+    return {Grad{std::move(gradient), nullptr}};
+  }
+
+ private:
+  DType output_;
+};
+
 class AddOutputsNode final : public Node {
  public:
   const char* name() const override { return "add_outputs"; }
@@ -52,6 +67,15 @@ Var add_outputs(ForwardContext& context, const Var& a, const Var& b) {
   if (!context.tape) return {std::move(sum)};
   const Var inputs[] = {a, b};
   return context.tape->record(std::make_unique<AddOutputsNode>(), inputs, std::move(sum));
+}
+
+Var as_stream(ForwardContext& context, const Var& output) {
+  if (output.value.dtype() == DType::kF32) return output;
+  Tensor stream = context.empty(output.value.shape(), DType::kF32);
+  copy(context.runtime, output.value, stream);
+  if (!context.tape) return {std::move(stream)};
+  return context.tape->record(std::make_unique<AsStreamNode>(output.value.dtype()), std::span(&output, 1),
+                              std::move(stream));
 }
 
 }  // namespace deepflow

@@ -11,4 +11,7 @@ Var add_residual(ForwardContext& context, const Var& x, const Var& delta);
 // a + b, both [M, D] of the compute dtype: outputs of two layers that stand side by side.
 Var add_outputs(ForwardContext& context, const Var& a, const Var& b);
 
+// A layer's output [M, D] of the compute dtype as the beginning of a residual stream: the same in f32.
+Var as_stream(ForwardContext& context, const Var& output);
+
 }  // namespace deepflow

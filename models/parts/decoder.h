@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace deepflow {
@@ -21,10 +22,11 @@ struct DecoderForm {
   Norm::Kind norm = Norm::Kind::kRms;
   float embedding_scale = 1;
   float logit_softcap = 0;  // 0: none
+  std::optional<MtpOptions> mtp = std::nullopt;
 };
 
 // Embedding, a stack of blocks with rotary positions, final norm, head (Touvron et al. 2023). Block: movable, called
-// as block(context, stream, rope).
+// as block(context, stream, rope). With multi-token prediction there is one block more, made as layer c.layers.
 template <class Block>
 class Decoder : public CausalModel {
  public:
@@ -56,13 +58,26 @@ class Decoder : public CausalModel {
         VocabularyHead::Options{
             .vocabulary = c.vocabulary, .width = c.width, .stddev = c.init_std, .softcap = form.logit_softcap},
         c.tie_embeddings ? embedding_.table() : nullptr);
+    if (form.mtp) add_mtp(c, form, registry, make_block);
   }
 
   Var embed(ForwardContext& context, const Tensor& tokens) const override { return embedding_(context, tokens); }
 
   RopeTable rope_;
   TokenEmbedding embedding_;
-  std::vector<Block> blocks_;
+  std::vector<Block> blocks_;  // of the layers, then the one of multi-token prediction
+
+ private:
+  void add_mtp(const DecoderConfig& c, const DecoderForm& form, ParameterRegistry& registry,
+               const std::function<Block(ParameterRegistry&, int)>& make_block) {
+    shape_.mtp = 1;
+    embedding_.read_again(registry);
+    head_->read_again(registry);
+    mtp_ = std::make_unique<MultiTokenPrediction>(
+        registry,
+        MultiTokenPrediction::Form{.norm = form.norm, .width = c.width, .norm_eps = c.norm_eps, .stddev = c.init_std},
+        *form.mtp, [&] { blocks_.push_back(make_block(registry, static_cast<int>(c.layers))); });
+  }
 };
 
 }  // namespace deepflow

@@ -48,10 +48,11 @@ class PreNormDecoder final : public Decoder<PreNormBlock<Attention>> {
     std::function<typename Attention::Options(int layer)> attention;
     std::function<FeedForwardOptions(int layer)> feed_forward;
     ForeignNames names;  // of Hugging Face
+    std::optional<MtpOptions> mtp = std::nullopt;
   };
   PreNormDecoder(const DecoderConfig& config, Options options, Runtime& runtime, ParameterRegistry& registry,
                  Recompute recompute)
-      : Decoder<Block>(config, shape_of(config, options), {}, runtime, registry, recompute,
+      : Decoder<Block>(config, shape_of(config, options), {.mtp = options.mtp}, runtime, registry, recompute,
                        [&](ParameterRegistry& r, int layer) {
                          return Block(config, r, options.attention(layer), options.feed_forward(layer));
                        }),

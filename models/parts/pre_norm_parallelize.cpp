@@ -15,6 +15,7 @@ void PreNormDecoder<Attention>::apply_tensor_parallel(const TensorParallel& tp) 
     block.feed_forward.split_features(tp);
   }
   this->norm_->follow_rows(tp);
+  if (this->mtp_) this->mtp_->follow_rows(tp);
   this->head_->split_vocabulary(tp);
 }
 

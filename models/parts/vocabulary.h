@@ -26,6 +26,8 @@ class TokenEmbedding {
   // Every rank keeps part of the vocabulary; positions stay whole.
   void split_vocabulary(const TensorParallel& tp);
   Pack* table() const { return table_; }
+  // A forward pass reads it once more (multi-token prediction).
+  void read_again(ParameterRegistry& registry) { registry.use_again(table_); }
 
  private:
   Pack* table_;
@@ -43,6 +45,8 @@ class VocabularyHead {
     float softcap = 0;  // c > 0: logits are c * tanh(x W^T / c)
   };
   VocabularyHead(ParameterRegistry& registry, const Options& options, Pack* tied_to);
+  // A forward pass reads it once more (multi-token prediction).
+  void read_again(ParameterRegistry& registry) { registry.use_again(weight_); }
   LossResult loss(ForwardContext& context, const Var& x, const Tensor& labels, const Tensor& weights) const;
   Tensor logits(ForwardContext& context, const Tensor& x) const;  // f32 [M, vocabulary], no tape
 

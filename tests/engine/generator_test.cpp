@@ -150,5 +150,112 @@ TEST(Generator, RefusesPromptsThatDoNotFit) {
   EXPECT_THROW(generate(machine, endless, 1, -1, sampling(1, 7), [](int64_t, int32_t) {}), ConfigError);
 }
 
+TinyOptions with_mtp() {
+  TinyOptions o;
+  o.family = "mtp";
+  return o;
+}
+
+SamplingOptions speculating(SamplingOptions o) {
+  o.speculate = true;
+  return o;
+}
+
+GenerationFigures figures_of(TinyRun& run, int64_t samples, const SamplingOptions& options) {
+  Machine machine = run.session().machine();
+  return generate(machine, kPrompt, samples, -1, options, [](int64_t, int32_t) {});
+}
+
+// Little trained, so that drafts are often wrong, and well trained, so that most are right.
+TEST(Speculation, LeavesTextsAsTheyAre) {
+  for (const char* precision : {"f32", "bf16"}) {
+    TinyOptions o = with_mtp();
+    o.train.precision = precision;
+    TinyRun run(o);
+    for (const int steps : {0, 10, 60}) {
+      run.train(steps);
+      for (const int64_t samples : {1, 3})
+        for (SamplingOptions plain : {sampling(0, 41), sampling(0.7, 40), sampling(1, 41, 5), sampling(1.5, 2)}) {
+          plain.top_p = plain.seed == 5 ? 0.9 : 1;
+          EXPECT_EQ(texts(run, samples, speculating(plain)), texts(run, samples, plain))
+              << precision << " steps " << steps << " samples " << samples << " at " << plain.temperature;
+        }
+    }
+  }
+}
+
+TEST(Speculation, EndsTextsWhereTheyEnd) {
+  TinyRun run(with_mtp());
+  run.train(60);
+  for (const int64_t samples : {1, 3}) {
+    const auto endless = texts(run, samples, sampling(1, 40));
+    for (size_t place = 3; place < 12; ++place) {
+      const int32_t stop = endless[0][place];
+      EXPECT_EQ(texts(run, samples, speculating(sampling(1, 40)), stop), texts(run, samples, sampling(1, 40), stop));
+    }
+  }
+  for (const int64_t tokens : {0, 1, 2, 3, 100'000})
+    EXPECT_EQ(texts(run, 2, speculating(sampling(1, tokens))), texts(run, 2, sampling(1, tokens))) << tokens;
+}
+
+// The rows that the cache counts are those of the text, whatever was drafted: what the module guesses after wrong
+// drafts is what it guesses over the whole text without a cache.
+TEST(Speculation, DraftsAsTheModuleWouldOverTheWholeText) {
+  TinyRun run(with_mtp());
+  run.train(60);
+  Machine machine = run.session().machine();
+  std::vector<int32_t> text = kPrompt;
+  const std::vector<int32_t> more = texts(run, 1, sampling(0, 40))[0];
+  text.insert(text.end(), more.begin(), more.end());
+  const auto length = static_cast<int64_t>(text.size());
+  std::vector<int32_t> positions, next(text.begin() + 1, text.end());
+  for (int32_t i = 0; i < length; ++i) positions.push_back(i);
+  next.push_back(0);
+  ForwardContext context{machine.runtime, machine.stream, machine.store};
+  context.rows.batch = 1;
+  context.rows.sequence = length;
+  context.rows.positions = Tensor::wrap(positions.data(), {length}, DType::kI32);
+  const Var hidden = machine.model.hidden(context, Tensor::wrap(text.data(), {length}, DType::kI32));
+  const Var ahead = machine.model.hidden_ahead(context, hidden, Tensor::wrap(next.data(), {length}, DType::kI32));
+  const Tensor logits = machine.model.logits_of(context, ahead.value);
+  // As generation goes: a draft for a place is made when the place before is known, and one that is taken gives two.
+  int64_t drafts = 0, accepted = 0;
+  const auto first = static_cast<int64_t>(kPrompt.size());
+  for (int64_t known = first + 1; known + 1 < length;) {
+    const float* row = logits.data<float>() + (known - 2) * logits.ld();
+    const auto guess = static_cast<int32_t>(std::max_element(row, row + kVocabulary) - row);
+    const bool right = guess == text[static_cast<size_t>(known)];
+    ++drafts;
+    accepted += right ? 1 : 0;
+    known += right ? 2 : 1;
+  }
+  const GenerationFigures figures = figures_of(run, 1, speculating(sampling(0, 40)));
+  EXPECT_EQ(figures.drafts, drafts);
+  EXPECT_EQ(figures.accepted_drafts, accepted);
+  EXPECT_GT(accepted, 0);
+  EXPECT_LT(accepted, drafts);
+}
+
+TEST(Speculation, CountsItsDrafts) {
+  TinyRun run(with_mtp());
+  EXPECT_EQ(figures_of(run, 2, sampling(1, 7)).drafts, 0);
+  const GenerationFigures figures = figures_of(run, 2, speculating(sampling(1, 7)));
+  EXPECT_EQ(figures.new_tokens, 14);
+  EXPECT_GE(figures.drafts, 2 * 3);
+  EXPECT_LE(figures.drafts, 2 * 5);
+  EXPECT_LE(figures.accepted_drafts, figures.drafts);
+}
+
+TEST(Speculation, NeedsMultiTokenPrediction) {
+  TinyRun run(TinyOptions{});
+  std::string message;
+  try {
+    texts(run, 1, speculating(sampling(1, 7)));
+  } catch (const ConfigError& e) {
+    message = e.what();
+  }
+  EXPECT_THAT(message, ::testing::HasSubstr("needs a model with multi-token prediction"));
+}
+
 }  // namespace
 }  // namespace deepflow

@@ -12,6 +12,7 @@
 #include "models/qwen2/config.h"
 #include "models/qwen3/config.h"
 #include "parallel/self_communicator.h"
+#include "tests/models/mtp_model.h"
 
 #include <gtest/gtest.h>
 
@@ -136,6 +137,12 @@ inline ModelOptions tiny_model(const TinyOptions& o) {
   ModelOptions model;
   model.family = o.family;
   model.recompute = o.recompute;
+  if (o.family.starts_with("mtp")) {
+    auto config = std::make_unique<MtpConfig>();
+    if (o.family == "mtp_moe") config->experts = o.experts, config->expert_choices = o.expert_choices;
+    config->balance = o.balance;
+    model.set_config(std::move(config));
+  }
   if (auto* gpt2 = dynamic_cast<Gpt2Config*>(&model.config())) {
     gpt2->layers = o.layers, gpt2->width = o.width, gpt2->heads = o.heads, gpt2->ffn = o.ffn;
     gpt2->dropout = o.dropout, gpt2->tie_embeddings = o.tied, gpt2->init_std = o.init_std;
@@ -170,10 +177,13 @@ class TinyRun {
     for (int i = 0; i < steps; ++i) reports.push_back(trainer_->step());
     return reports;
   }
-  // Losses and gradient norms of the next steps.
+  // Losses and gradient norms of the next steps, with multi-token prediction its losses as well.
   std::vector<double> curve(int steps) {
     std::vector<double> values;
-    for (const StepReport& r : train(steps)) values.insert(values.end(), {r.loss, r.gradient_norm});
+    for (const StepReport& r : train(steps)) {
+      values.insert(values.end(), {r.loss, r.gradient_norm});
+      if (r.mtp_loss) values.push_back(*r.mtp_loss);
+    }
     return values;
   }
   std::vector<float> masters() {

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,15 +64,33 @@ class TinyModel {
     forward.sequence_weight = sequence_weight;
     forward.loss_seed = scale;
     forward.statistics = &statistics;
-    const LossResult result = model_->loss(forward, Tensor::wrap(tokens.data(), {rows}, DType::kI32),
-                                           Tensor::wrap(labels.data(), {rows}, DType::kI32),
-                                           Tensor::wrap(weights.data(), {rows}, DType::kF32));
+    const Tensor label_ids = Tensor::wrap(labels.data(), {rows}, DType::kI32);
+    const Tensor counts = Tensor::wrap(weights.data(), {rows}, DType::kF32);
+    const Var hidden = model_->hidden(forward, Tensor::wrap(tokens.data(), {rows}, DType::kI32));
+    const LossResult result = model_->loss_of(forward, hidden, label_ids, counts);
+    float loss = *result.loss.value.data<float>();
+    // Of multi-token prediction, where rows predict the token behind their label as well.
+    std::optional<Var> ahead;
+    std::vector<int32_t> next(tokens.begin() + 1, tokens.end()), next_labels(labels.begin() + 1, labels.end());
+    next.push_back(0);
+    next_labels.push_back(-1);
+    std::vector<float> weights_ahead;
+    if (model_->shape().mtp > 0) {
+      weights_ahead.assign(tokens.size(), weights.front() * model_->mtp_weight());
+      const Var rows_ahead = model_->hidden_ahead(forward, hidden, Tensor::wrap(next.data(), {rows}, DType::kI32));
+      ahead = model_
+                  ->loss_of(forward, rows_ahead, Tensor::wrap(next_labels.data(), {rows}, DType::kI32),
+                            Tensor::wrap(weights_ahead.data(), {rows}, DType::kF32))
+                  .loss;
+      loss += *ahead->value.data<float>();
+    }
     store_->begin_step(1, nullptr);
     BackwardContext backward{runtime_, *stream_, *store_,
                              [this](Tensor& into, const Tensor& x) { accumulate_gradient(runtime_, into, x); }};
     Tensor seed = Tensor::empty(runtime_.memory(), {1}, DType::kF32);
     fill(runtime_, seed, scale);
     tape.root(result.loss, {seed, nullptr}, backward);
+    if (ahead) tape.root(*ahead, {seed, nullptr}, backward);
     if (how == Backward::kSplit) {
       tape.backward_input(backward);
       tape.backward_weight(backward);
@@ -79,7 +98,7 @@ class TinyModel {
       tape.backward(backward);
     }
     store_->finish_gradients(*stream_);
-    return *result.loss.value.data<float>();
+    return loss;
   }
 
   // Of train_pass: core/context.h. Statistics are those of all passes.

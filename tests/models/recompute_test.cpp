@@ -5,6 +5,7 @@
 #include "models/mixtral/config.h"
 #include "models/qwen3/config.h"
 #include "tests/models/model_fixture.h"
+#include "tests/models/mtp_model.h"
 
 #include <gtest/gtest.h>
 
@@ -39,6 +40,9 @@ std::vector<std::unique_ptr<ModelConfig>> some_configs() {
   configs.push_back(std::move(mixtral));
   configs.push_back(std::move(qwen3));
   configs.push_back(std::move(gemma2));
+  auto mtp = std::make_unique<testing::MtpConfig>();
+  mtp->layers = kLayers, mtp->width = 64, mtp->heads = 4, mtp->kv_heads = 2;
+  configs.push_back(std::move(mtp));
   for (auto& config : configs) config->fill_in(kVocabulary, kLength);
   return configs;
 }
