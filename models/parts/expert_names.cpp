@@ -36,11 +36,14 @@ void add_experts(NameMap& map, int64_t layer, const MoeDecoderNames& n, bool fus
 }
 
 ForeignNames names_of(const MoeDecoderNames& n, bool fused) {
-  return decoder_names(n.layers, n.tied_head, [&](NameMap& map, int64_t layer) {
+  const auto add_layer = [&](NameMap& map, int64_t layer) {
     if (layer < n.dense_layers) return add_layer_names(map, layer, n.of_dense_layer);
     add_layer_names(map, layer, n.of_layer);
     add_experts(map, layer, n, fused);
-  });
+  };
+  ForeignNames names = decoder_names(n.layers, n.tied_head, add_layer);
+  for (int64_t i = 0; i < n.layers_behind; ++i) add_layer(names.map, n.layers + i);
+  return names;
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ struct MoeDecoderNames {
   ExpertNames called;
   int64_t dense_layers = 0;  // how many layers come first that have no experts
   std::vector<LayerName> of_dense_layer = {};
+  int64_t layers_behind = 0;  // named as layers, but no part of the stack (multi-token prediction)
 };
 
 // Embedding, layers and their experts, final norm and, unless tied, the head.

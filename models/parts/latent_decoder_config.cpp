@@ -167,11 +167,13 @@ LatentDecoderConfig::Model::Options LatentDecoderConfig::model_options(const Rou
   MlpOptions mlp = mlp_options(*this);
   mlp.ffn = dense_ffn;
   const auto feed_forward = [this, moe, mlp](int layer) -> FeedForwardOptions {
-    if (layer < dense_layers) return mlp;
+    if (layer < dense_layers || dense_layers == layers) return mlp;  // the module's block is as the last layer
     return moe;
   };
-  return {[this](int layer) { return latent_attention_options(*this, layer); }, feed_forward,
-          hugging_face_names(router_bias)};
+  Model::Options options{[this](int layer) { return latent_attention_options(*this, layer); }, feed_forward,
+                         hugging_face_names(router_bias)};
+  if (mtp_weight > 0) options.mtp = MtpOptions{mtp_weight};
+  return options;
 }
 
 ForeignNames LatentDecoderConfig::hugging_face_names(bool router_bias) const {
@@ -194,7 +196,7 @@ ForeignNames LatentDecoderConfig::hugging_face_names(bool router_bias) const {
                         .router_bias = router_bias,
                         .of_layer = attention,
                         .called = {".mlp", "gate_proj", "up_proj", "down_proj"},
-                        .dense_layers = dense_layers,
+                        .dense_layers = dense_layers == layers ? layers + 1 : dense_layers,
                         .of_dense_layer = attention};
   names.of_dense_layer.insert(names.of_dense_layer.end(), {{".post_attention_layernorm", ".mlp_norm"},
                                                            {".mlp.gate_proj", ".mlp.gate"},
@@ -205,7 +207,10 @@ ForeignNames LatentDecoderConfig::hugging_face_names(bool router_bias) const {
     names.of_layer.insert(names.of_layer.end(), {{".mlp.shared_experts.gate_proj", ".moe.shared.gate"},
                                                  {".mlp.shared_experts.up_proj", ".moe.shared.up"},
                                                  {".mlp.shared_experts.down_proj", ".moe.shared.down"}});
-  return moe_decoder_names(names);
+  names.layers_behind = mtp_weight > 0 ? 1 : 0;
+  ForeignNames all = moe_decoder_names(names);
+  if (mtp_weight > 0) add_mtp_names(all, layers);
+  return all;
 }
 
 }  // namespace deepflow

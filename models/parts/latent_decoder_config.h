@@ -18,6 +18,7 @@ struct LatentDecoderConfig : MoeDecoderConfig {
   int64_t shared_experts = 1;  // experts that all tokens go to, as one of that many times the columns
   int64_t router_groups = 1, router_top_groups = 1;
   float router_scale = 1;
+  float mtp_weight = 0;  // of the loss of multi-token prediction, where a family has the module; 0: there is none
 
   void declare(OptionGroup& group) override;
   void fill_in(int64_t vocabulary_size, int64_t sequence) override;

@@ -3,6 +3,8 @@
 #include "kernels/ops/join_columns.h"
 #include "kernels/ops/residual.h"
 
+#include <utility>
+
 namespace deepflow {
 
 MultiTokenPrediction::MultiTokenPrediction(ParameterRegistry& registry, const Form& form, const MtpOptions& options,
@@ -30,10 +32,17 @@ void MultiTokenPrediction::follow_rows(const TensorParallel& tp) {
 
 void add_mtp_names(ForeignNames& names, int64_t layers) {
   const std::string layer = "layers." + std::to_string(layers), theirs = "model." + layer;
-  names.map.push_back({theirs + ".enorm.weight", {"mtp.embedding_norm.weight"}});
-  names.map.push_back({theirs + ".hnorm.weight", {"mtp.hidden_norm.weight"}});
-  names.map.push_back({theirs + ".eh_proj.weight", {"mtp.projection.weight"}});
-  names.map.push_back({theirs + ".shared_head.norm.weight", {"mtp.norm.weight"}});
+  const std::pair<const char*, const char*> own[] = {{".enorm", "mtp.embedding_norm"},
+                                                     {".hnorm", "mtp.hidden_norm"},
+                                                     {".eh_proj", "mtp.projection"},
+                                                     {".shared_head.norm", "mtp.norm"}};
+  const auto add = [&](NameMap& map) {
+    for (const auto& name : own)
+      map.push_back({theirs + name.first + ".weight", {std::string(name.second) + ".weight"}});
+    for (NameMapEntry& entry : map) entry.optional = entry.optional || entry.external.starts_with(theirs + ".");
+  };
+  add(names.map);
+  for (NameMap& map : names.also_read) add(map);
   names.ignored.push_back(layer + ".embed_tokens.weight");
   names.ignored.push_back(layer + ".shared_head.head.weight");
 }

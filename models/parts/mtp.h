@@ -53,7 +53,7 @@ class MultiTokenPrediction {
 // The names of these parameters in the public files of DeepSeek-V3, which transformers leaves out when it loads a
 // model: model.layers.L.enorm, .hnorm, .eh_proj and .shared_head.norm, L being `layers`, the model's number of them.
 // Copies of embedding and head that stand beside them there are ignored. The block's names are those of any layer: the
-// caller adds them for layer L.
+// caller has added them for layer L. Files may lack all of these: what transformers writes does.
 void add_mtp_names(ForeignNames& names, int64_t layers);
 
 }  // namespace deepflow
