@@ -23,6 +23,7 @@ class StepMemory {
       const BlockTensors p(shape);
       if (chunk.layers > 0 && c.policies.front() == Recompute::kFull) c.kept -= p.delta;  // it adds none
       c.kept += p.ids + (chunk.has_head ? head_kept_bytes(shape) : 0);
+      if (chunk.has_head && shape.model.mtp > 0) c.kept += mtp_kept_bytes(shape, c.policies.back());
       chunks_.emplace(chunk.id, std::move(c));
       first += chunk.layers;
     }
@@ -126,7 +127,8 @@ int64_t gradient_elements(const PassShape& shape) {
   const BlockMatrices m(shape);
   const bool has_embedding = shape.chunks.front().has_embedding, has_head = shape.chunks.back().has_head;
   const bool own_head = has_head && !(shape.model.tied_head && has_embedding);
-  return shape.layers() * m.of_block() + (has_embedding ? m.table + m.positions : 0) + (own_head ? m.table : 0);
+  return shape.layers() * m.of_block() + (has_embedding ? m.table + m.positions : 0) + (own_head ? m.table : 0) +
+         (has_head ? mtp_gradient_elements(shape, has_embedding) : 0);
 }
 
 int64_t peak_activation_bytes(const PassShape& shape, const std::vector<Recompute>& policies) {

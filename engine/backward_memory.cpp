@@ -32,6 +32,21 @@ int64_t head_kept_bytes(const PassShape& s) {
          (keeps_logits(s) ? logit_bytes(s, BlockMatrices(s)) : 0);
 }
 
+int64_t mtp_kept_bytes(const PassShape& s, Recompute policy) {
+  const BlockTensors p(s);
+  const int64_t entry = p.stream + p.statistics + 2 * p.normed;    // the embedding, and what the projection reads
+  const int64_t next = 2 * kF32 * rows_here(s);                    // tokens and labels of the rows behind
+  const int64_t delta = policy == Recompute::kFull ? p.delta : 0;  // there is none to add
+  return entry + next + kept_bytes(s, policy) - delta + head_kept_bytes(s);
+}
+
+int64_t mtp_gradient_elements(const PassShape& s, bool has_embedding) {
+  if (s.model.mtp == 0) return 0;
+  const BlockMatrices m(s);
+  const bool own_table = !has_embedding && !s.model.tied_head;
+  return m.of_block() + 2 * s.model.width * s.model.width + (own_table ? m.table : 0);
+}
+
 // x is packed where the product asks for that; every thread transposes some columns of dy.
 int64_t weight_gradient_scratch(const PassShape& s, int64_t x_bytes, int64_t dy_bytes) {
   const int64_t columns = kTransposedColumns * s.threads * static_cast<int64_t>(size_of(s.compute));
@@ -71,10 +86,13 @@ BackwardMemory::BackwardMemory(const PassShape& s, const ChunkShape& chunk, cons
       scratch_(attention_scratch(s)),
       messages_(attention_messages(s, p_)),
       gradients_(gradients) {
+  const bool ahead = chunk.has_head && s.model.mtp > 0;
+  if (ahead) mtp(policies.back());
   if (chunk.has_head)
-    head();
+    head(ahead);
   else
     hold(p_.stream + p_.delta);
+  if (ahead) drop(p_.normed);  // the gradient that the module had for the head's input
   for (auto policy = policies.rbegin(); policy != policies.rend(); ++policy)
     block(*policy, policy + 1 == policies.rend());
   if (chunk.has_embedding) embedding();
@@ -123,21 +141,46 @@ void BackwardMemory::input_form(int64_t elements) {
 }
 
 // Final norm, head and loss. Leaves the gradients of the residual stream and of the last block's output.
-void BackwardMemory::head() {
+// has_gradient: a reading of the head that backward met before has begun its gradient.
+void BackwardMemory::head(bool has_gradient) {
   const int64_t logits = logit_bytes(s_, m_), norm = p_.stream + p_.statistics;
+  const int64_t table = has_gradient ? 0 : m_.table;
   hold((keeps_logits(s_) ? 0 : logits) + whole());  // and their gradient to the norm's output
   input_form(m_.table);
   if (keeps_logits(s_)) {
-    weight_gradient(m_.table, whole(), logits, 0);
+    weight_gradient(table, whole(), logits, 0);
     later(logits + whole());
   } else {  // both gradients at once
     const int64_t extra = weight_gradient_scratch(s_, whole(), logits);
-    hold(gradients_.contribute(m_.table, is_first_) + extra);
+    hold(gradients_.contribute(table, is_first_) + extra);
     drop(extra + logits + whole());
   }
   drop(whole());
   hold(p_.normed + p_.stream);
   drop(norm);
+}
+
+// Multi-token prediction, all of which comes before the main head. Leaves the gradient of the head's input.
+void BackwardMemory::mtp(Recompute policy) {
+  head(false);
+  block(policy, true);
+  drop(p_.normed);  // no delta enters
+  const bool is_cast = packs_operands_;
+  if (is_cast) {
+    hold(p_.normed);
+    drop(p_.stream);
+  }
+  const int64_t projection = 2 * s_.model.width * s_.model.width;
+  hold(2 * p_.normed);
+  input_form(projection);
+  weight_gradient(projection, 2 * p_.normed, p_.normed, 0);
+  later(2 * p_.normed + (is_cast ? p_.normed : p_.stream));
+  hold(2 * p_.normed);  // both halves
+  drop(2 * p_.normed);
+  hold(p_.stream);  // gradient of the embedding
+  drop(p_.normed + p_.stream + p_.statistics);
+  gradient(s_.model.tied_head ? 0 : m_.table);
+  later(p_.stream);
 }
 
 // is_first: the residual stream that enters is what an embedding made, or another chunk, and there is no delta to add.
@@ -155,7 +198,8 @@ void BackwardMemory::block(Recompute policy, bool is_first) {
 }
 
 void BackwardMemory::embedding() {
-  gradient(m_.table * (s_.model.tied_head && s_.chunks.back().has_head ? 0 : 1) + m_.positions);
+  const bool is_read_before = (s_.model.tied_head || s_.model.mtp > 0) && s_.chunks.back().has_head;
+  gradient(m_.table * (is_read_before ? 0 : 1) + m_.positions);
   if (splits()) later(p_.stream);
 }
 

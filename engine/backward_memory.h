@@ -58,7 +58,8 @@ class BackwardMemory {
   void return_to_experts();
   void leave_experts(int64_t kept);
 
-  void head();
+  void head(bool has_gradient);
+  void mtp(Recompute policy);
   void block(Recompute policy, bool is_first);
   void mlp(bool again);
   void experts(bool again);
@@ -79,6 +80,10 @@ class BackwardMemory {
 
 // What the head keeps of a micro-batch, with the norm in front of it.
 int64_t head_kept_bytes(const PassShape& shape);
+// What multi-token prediction keeps of a micro-batch besides: its entry, its block, its head.
+int64_t mtp_kept_bytes(const PassShape& shape, Recompute policy);
+// Elements of the gradients that it adds to those of a last stage with or without the model's first chunk.
+int64_t mtp_gradient_elements(const PassShape& shape, bool has_embedding);
 // What a product's weight gradient makes for itself.
 int64_t weight_gradient_scratch(const PassShape& shape, int64_t x_bytes, int64_t dy_bytes);
 

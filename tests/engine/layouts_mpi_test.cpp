@@ -141,9 +141,9 @@ TEST(Layouts, TakeTheMemoryThatTheArithmeticSays) {
 }
 
 // Budgets between what nothing recomputed and everything in full need.
-TEST(Layouts, StayWithinTheMemoryBudget) {
+void expect_within_the_budget(const std::string& family) {
   for (const ParallelOptions& parallel : layouts(world().size())) {
-    TinyOptions o = options_for(parallel, "llama");
+    TinyOptions o = options_for(parallel, family);
     o.width = 64, o.ffn = 192, o.sequence = 128;
     o.text = some_text(400);
     const auto peak = [&](const TinyOptions& options) {
@@ -166,10 +166,12 @@ TEST(Layouts, StayWithinTheMemoryBudget) {
       }
       run.train(2);
       EXPECT_LE(max_of_ranks(static_cast<double>(run.session().runtime().memory().stats().peak)), 1.05 * budget)
-          << text_of(parallel) << ": " << plan->describe();
+          << family << " " << text_of(parallel) << ": " << plan->describe();
     }
   }
 }
+TEST(Layouts, StayWithinTheMemoryBudget) { expect_within_the_budget("llama"); }
+TEST(Layouts, StayWithinTheMemoryBudgetWithMultiTokenPrediction) { expect_within_the_budget("mtp"); }
 
 TEST(Layouts, EvaluateAsOneRank) {
   const HeldOut heldout(some_text(15), 32, Documents::kSeparate);

@@ -7,6 +7,7 @@
 #include "models/options.h"
 #include "models/parts/decoder_config.h"
 #include "tests/models/model_fixture.h"
+#include "tests/models/mtp_model.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,6 +16,7 @@ namespace deepflow {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::MtpConfig;
 using testing::some_tokens;
 using testing::TinyModel;
 
@@ -286,12 +288,13 @@ double ratio_of_estimate(const ModelConfig& config, Recompute policy, DType dtyp
 TEST(ActivationMemory, IsWhatTheAllocatorMeasures) {
   constexpr int64_t kVocabulary = 1000;
   const std::pair<std::string, std::vector<int64_t>> cases[] = {
-      {"llama", {64, 192, 320}}, {"gpt2", {64, 192, 320}}, {"qwen3", {192}}, {"gemma2", {192}}};
+      {"llama", {64, 192, 320}}, {"gpt2", {64, 192, 320}}, {"qwen3", {192}}, {"gemma2", {192}}, {"mtp", {192, 320}}};
   for (const auto& [family, widths] : cases)
     for (const int64_t width : widths) {
       const int64_t length = width == 64 ? 64 : 128;
       ModelOptions options;
       options.family = family;
+      if (family == "mtp") options.set_config(std::make_unique<MtpConfig>());
       ModelConfig& config = options.config();
       if (auto* c = dynamic_cast<DecoderConfig*>(&config)) {
         c->layers = 4, c->width = width, c->heads = width / 32, c->kv_heads = c->heads / 2;

@@ -66,7 +66,7 @@ class TinyModel {
     forward.statistics = &statistics;
     const Tensor label_ids = Tensor::wrap(labels.data(), {rows}, DType::kI32);
     const Tensor counts = Tensor::wrap(weights.data(), {rows}, DType::kF32);
-    const Var hidden = model_->hidden(forward, Tensor::wrap(tokens.data(), {rows}, DType::kI32));
+    Var hidden = model_->hidden(forward, Tensor::wrap(tokens.data(), {rows}, DType::kI32));
     const LossResult result = model_->loss_of(forward, hidden, label_ids, counts);
     float loss = *result.loss.value.data<float>();
     // Of multi-token prediction, where rows predict the token behind their label as well.
@@ -84,6 +84,7 @@ class TinyModel {
                   .loss;
       loss += *ahead->value.data<float>();
     }
+    hidden = {};
     store_->begin_step(1, nullptr);
     BackwardContext backward{runtime_, *stream_, *store_,
                              [this](Tensor& into, const Tensor& x) { accumulate_gradient(runtime_, into, x); }};
