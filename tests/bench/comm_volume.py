@@ -35,8 +35,8 @@ LAYOUTS = [  # each way alone, then together; micro_batch 4 unless given
     dict(tp=2, **PIPE, tied=True), dict(tp=2, cp=2, sp=True), dict(tp=2, cp=2, method="ulysses", zero=3),
     dict(cp=2, **PIPE, zero=1), dict(dp=2, tp=2, sp=True, zero=2), dict(dp=2, tp=2, sp=True, zero=3),
 ]
-EXPERTS = dict(experts=4, choices=2)
-BALANCED = dict(**EXPERTS, balance_loss=0.01)
+EXPERTS = dict(experts=4, choices=2, balance_loss=0.0)
+BALANCED = {**EXPERTS, "balance_loss": 0.01}
 LAYOUTS += [  # of a Mixtral
     dict(dp=2, **BALANCED), dict(dp=2, ep=2, zero=0, **EXPERTS), dict(dp=2, ep=2, zero=2, precision="bf16", **EXPERTS),
     dict(dp=2, etp=2, zero=1, **EXPERTS), dict(dp=2, etp=2, recompute="full", **EXPERTS),

@@ -23,7 +23,7 @@ constexpr int kStepsWithoutMoves = 2;  // of choices of experts, as in random_la
 struct Request {
   int64_t cases = 10, first = 0;
   uint64_t seed = 1;
-  bool spread = false, curves = false;
+  bool spread = false, curves = false, list = false;
 };
 
 // The largest relative difference; NaN when there is one.
@@ -128,6 +128,7 @@ int run(World& world, const Request& asked) {
   for (int64_t i = asked.first; i < asked.first + asked.cases; ++i) {
     const LayoutCase c = draw_layout(asked.seed, i, world.size());
     if (world.rank() == 0) fmt::print(stderr, "case {}: {}\n", i, c.text);
+    if (asked.list) continue;
     const Outcome got = train(c.options, world.all());
     const bool same = are_equal(got, train(c.options, world.all()), world.all());
     if (world.rank() == 0) report(i, c, got.course, same, asked);
@@ -147,6 +148,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", asked.seed);
   app.add_flag("--spread", asked.spread, "also how far one rank is from itself with other micro-batches");
   app.add_flag("--curves", asked.curves, "also losses and norms, in turns");
+  app.add_flag("--list", asked.list, "say what would run");
   deepflow::CommOptions comm;
   app.add_flag("--check", comm.check_collectives, "compare the calls of all ranks, to tell why they hang");
   CLI11_PARSE(app, argc, argv);

@@ -293,7 +293,8 @@ TEST_F(Reports, TraceCountsTheLoadOfExperts) {
     run_trace.after_step(step, {{"layers.0.moe", {3 * step, step}, step, 0, 0}, {"layers.1.moe", {1, 1}, 0, 0, 0}});
   }
   std::map<std::string, std::vector<double>> values;
-  for (const nlohmann::json& e : nlohmann::json::parse(read(path)).at("traceEvents")) {
+  const nlohmann::json events = nlohmann::json::parse(read(path)).at("traceEvents");
+  for (const nlohmann::json& e : events) {
     if (e.at("ph") != "C") continue;
     values[e.at("name")].push_back(e.at("args").at("value"));
     EXPECT_GE(e.at("ts").get<double>(), 0);
