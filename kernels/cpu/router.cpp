@@ -146,15 +146,20 @@ void router_weights_backward(const float* scores, const int32_t* expert, const f
   for (int64_t row = begin; row < end; ++row) {
     const float *s = scores + row * experts, *d = dweights + row * choices;
     const int32_t* chosen = expert + row * choices;
-    float factor = scale, mean = 0;
-    if (normalise) {
-      const float inverse = 1.0f / sum_of(s, chosen, choices);
-      factor *= inverse;
-      for (int64_t i = 0; i < choices; ++i) mean += d[i] * s[chosen[i]] * inverse;
-    }
     float* ds = dscores + row * experts;
     for_each_vector(experts, [&](int64_t j, auto lanes) { store(ds + j, zero(), lanes); });
-    for (int64_t i = 0; i < choices; ++i) ds[chosen[i]] = (d[i] - mean) * factor;
+    if (!normalise) {
+      for (int64_t i = 0; i < choices; ++i) ds[chosen[i]] = d[i] * scale;
+      continue;
+    }
+    // Less their mean by weight, as differences: of one choice alone exactly 0, and not a rounding error that an
+    // optimizer may take for a direction.
+    const float inverse = 1.0f / sum_of(s, chosen, choices);
+    for (int64_t i = 0; i < choices; ++i) {
+      float above = 0;
+      for (int64_t j = 0; j < choices; ++j) above += (d[i] - d[j]) * s[chosen[j]];
+      ds[chosen[i]] = above * inverse * inverse * scale;
+    }
   }
 }
 

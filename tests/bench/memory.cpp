@@ -119,7 +119,7 @@ TinyOptions options_for(const Case& c, const std::string& precision, int ranks) 
   o.text = some_text(400);
   if (c.family == "mixtral") o.experts = 4, o.ffn = 256;
   o.optim.name = c.optimizer;
-  o.optim.block = 32;
+  o.optim.block = 16;
   o.recompute = c.recompute;
   o.parallel = c.parallel;
   o.train.precision = precision;
