@@ -18,11 +18,13 @@ class StepMemory {
       : s_(shape), stream_(BlockTensors(shape).stream), gradients_(shape) {
     auto first = policies.begin();
     for (const ChunkShape& chunk : shape.chunks) {
-      Chunk c{chunk, {first, first + chunk.layers}, 0, true, {}};
+      Chunk c{chunk, {first, first + chunk.layers}, 0, 0, true, {}};
       for (const Recompute policy : c.policies) c.kept += kept_bytes(shape, policy);
       const BlockTensors p(shape);
       if (chunk.layers > 0 && c.policies.front() == Recompute::kFull) c.kept -= p.delta;  // it adds none
-      c.kept += p.ids + (chunk.has_head ? head_kept_bytes(shape) : 0);
+      c.kept += p.ids;
+      c.most_forward = c.kept + (chunk.layers > 0 ? forward_bytes(shape, p, c.policies.back()) : 0);
+      if (chunk.has_head) c.kept += head_kept_bytes(shape);
       if (chunk.has_head && shape.model.mtp > 0) c.kept += mtp_kept_bytes(shape, c.policies.back());
       chunks_.emplace(chunk.id, std::move(c));
       first += chunk.layers;
@@ -48,8 +50,9 @@ class StepMemory {
   struct Chunk {
     ChunkShape shape;
     std::vector<Recompute> policies;
-    int64_t kept;   // of one micro-batch
-    bool is_first;  // no gradient yet
+    int64_t kept;          // of one micro-batch
+    int64_t most_forward;  // in its last block
+    bool is_first;         // no gradient yet
     std::vector<PutOff> put_off;
   };
 
@@ -66,6 +69,8 @@ class StepMemory {
   // What came in is the residual stream that the first block keeps.
   void forward(Chunk& chunk) {
     if (!chunk.shape.has_embedding) drop(stream_);
+    hold(chunk.most_forward);
+    drop(chunk.most_forward);
     hold(chunk.kept);
     if (!chunk.shape.has_head) pass_on(chunk.shape.id + 1);
   }
@@ -120,7 +125,9 @@ int64_t kept_bytes(const PassShape& shape, Recompute policy) {
   if (policy == Recompute::kNone) return p.of_products() + 2 * p.normed + p.activated + p.expert_rows;
   if (shape.model.experts == 0) return p.of_products();
   // What rows for the experts are made of again stays (kernels/ops/expert_rows.h): the normed rows, or what has come.
-  return p.of_products() + (shape.expert_ranks > 1 ? p.expert_rows : p.normed);
+  // Dealt rows are a part of all normed rows, which then stay as well.
+  if (shape.expert_ranks == 1) return p.of_products() + p.normed;
+  return p.of_products() + p.expert_rows + (shape.tp > 1 && !shape.sequence_parallel ? p.normed : 0);
 }
 
 int64_t gradient_elements(const PassShape& shape) {

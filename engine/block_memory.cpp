@@ -80,6 +80,17 @@ BlockMatrices::BlockMatrices(const PassShape& s) {
   positions = m.width * m.position_rows;
 }
 
+int64_t forward_bytes(const PassShape& s, const BlockTensors& p, Recompute policy) {
+  const int64_t input = s.model.experts > 0 ? p.expert_rows : p.normed;
+  // Results of experts on their way: as they were computed, as they are sent, and as they come back.
+  const int64_t results = s.expert_ranks > 1 ? 2 * p.expert_rows : 0;
+  if (policy == Recompute::kNone) return results;
+  if (policy == Recompute::kSelective) return input + std::max(p.activated, results);
+  const int64_t coming = s.model.experts > 0 ? p.sent_rows : 0;
+  const int64_t in_front = p.stream + p.normed + input;
+  return in_front + std::max(p.wide + p.activated + input, results + coming);
+}
+
 int64_t attention_scratch(const PassShape& s) {
   const auto element = static_cast<int64_t>(size_of(s.compute));
   const int64_t head_dim = round_up(s.model.head_dim, kHeadPaddedTo);

@@ -41,6 +41,9 @@ struct BlockMatrices {
   int64_t of_block() const { return qkv + out + router + wide + down; }
 };
 
+// What a block's MLP or experts take in forward on top of what the block keeps.
+int64_t forward_bytes(const PassShape& shape, const BlockTensors& tensors, Recompute policy);
+
 // Of attention's backward (kernels/cpu/attention_backward.cpp): every thread lays out one head's rows.
 int64_t attention_scratch(const PassShape& shape);
 // What the messages of attention's backward take beside what it reads: gradients in f32 and travelling keys and values

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+
 namespace deepflow {
 namespace {
 
@@ -30,6 +32,13 @@ RunReport::RunReport(const RunOptions& options, bool speaks, double gemm_rate, d
 
 void RunReport::say(const std::string& line) {
   if (speaks_) progress_.note(line);
+}
+
+void RunReport::gemm_rate(double rate, double pause) {
+  gemm_rate_ = std::max(gemm_rate_, rate);
+  for (Moment& moment : recent_)
+    moment.time +=
+        std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(pause));
 }
 
 double RunReport::tokens_per_second() const {

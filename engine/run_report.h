@@ -22,6 +22,9 @@ class RunReport {
  public:
   // gemm_rate: FLOP/s of all ranks; flops_per_token as training_flops_per_token gives them.
   RunReport(const RunOptions& options, bool speaks, double gemm_rate, double flops_per_token);
+  // The rate measured once more, in a pause of so many seconds that do not count as training time. The best one is the
+  // yardstick of MFU: others may have kept the cores busy at the start.
+  void gemm_rate(double rate, double pause);
 
   void say(const std::string& line);
   void step(const StepReport& report);
@@ -34,7 +37,8 @@ class RunReport {
   const std::string dir_;
   const int64_t steps_;
   const bool speaks_;
-  const double gemm_rate_, flops_per_token_;
+  double gemm_rate_;
+  const double flops_per_token_;
   Progress progress_;
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<TensorboardWriter> tensorboard_;

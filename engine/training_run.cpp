@@ -20,12 +20,14 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 
 namespace deepflow {
 namespace {
 
 constexpr double kPeakSeconds = 0.03;
+constexpr int64_t kPeakAgain = 4;  // behind step 1, and whenever so many times as many steps are done
 
 void make_run_folder(const std::string& dir) {
   std::error_code error;
@@ -80,12 +82,17 @@ class Run {
     if (options_.log.comm_bytes) meter.emplace(machine);
     TrainingResult result;
     result.before = evaluate_at(0, report);
+    int64_t measure_at = 1;
     for (int64_t step = 1; step <= options_.train.steps; ++step) {
       trace.before_step(step);
       StepReport done = trainer_->step();
       if (meter) done.bytes_sent = meter->take();
       report.step(done);
       trace.after_step(step, done.experts);
+      if (step == measure_at) {
+        measure_again(report);
+        measure_at *= kPeakAgain;
+      }
       const bool last = step == options_.train.steps;
       if (last || (options_.train.eval_every > 0 && step % options_.train.eval_every == 0))
         result.after = evaluate_at(step, report);
@@ -150,6 +157,12 @@ class Run {
     const Evaluation e = evaluate(machine, *heldout_, options_.train.eval_windows, options_.train.seed);
     report.evaluation(step, e);
     return e;
+  }
+
+  void measure_again(RunReport& report) {
+    const auto begin = std::chrono::steady_clock::now();
+    const double rate = total_gemm_rate(*session_, session_->store().compute(), world_.all());
+    report.gemm_rate(rate, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
 
   // All ranks give their parts; the first one writes.
