@@ -3,6 +3,7 @@
 #include "engine/loss_curve.h"
 #include "engine/metrics_file.h"
 #include "engine/progress.h"
+#include "engine/run_report.h"
 #include "engine/run_trace.h"
 #include "engine/tensorboard.h"
 #include "parallel/self_communicator.h"
@@ -252,6 +253,27 @@ TEST(LossCurve, IsDrawnOfNothingOnePointAndALevelLine) {
     EXPECT_EQ(svg.find("nan"), std::string::npos) << svg;
     EXPECT_EQ(svg.find("inf"), std::string::npos) << svg;
     EXPECT_LT(svg.size(), 20'000u);
+  }
+}
+
+TEST_F(Reports, MfuIsOfTheBestRateSoFar) {
+  RunOptions options;
+  options.run.dir = folder_;
+  options.log.tensorboard = false;
+  options.train.steps = 3;
+  RunReport report(options, true, 1e9, 1e3);
+  StepReport done;
+  done.loss = 1, done.tokens = 1000;
+  const double rates[] = {1e9, 4e9, 2e9}, best[] = {1e9, 4e9, 4e9};
+  for (size_t i = 0; i < 3; ++i) {
+    report.gemm_rate(rates[i], 0);
+    ++done.step;
+    report.step(done);
+    std::string line, last;
+    for (std::istringstream lines(read(folder_ + "/metrics.jsonl")); std::getline(lines, line);) last = line;
+    const nlohmann::json metrics = nlohmann::json::parse(last);
+    const double expected = metrics.at("tokens_per_second").get<double>() * 1e3 / best[i];
+    EXPECT_NEAR(metrics.at("mfu").get<double>(), expected, 1e-6 * expected) << i;
   }
 }
 
