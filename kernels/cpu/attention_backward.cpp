@@ -52,7 +52,7 @@ void find_first_keys(const AttentionGroup<T>& a, const BackwardScratch<E>& s) {
   for (int64_t row = 0, block = 0; row < a.q_rows; row += kBlock, ++block) {
     int64_t lowest = a.past + a.q_rows, highest = 0;
     for (int64_t r = row; r < row + kBlock; ++r) {
-      const int64_t first = first_key(a, smaller(r, a.q_rows - 1));
+      const int64_t first = first_key_of_all(a, smaller(r, a.q_rows - 1));
       s.first[r] = static_cast<float>(first);
       lowest = smaller(lowest, first);
       highest = larger(highest, first);
@@ -122,12 +122,14 @@ void differentiate(const AttentionGroup<T>& a, const BackwardScratch<E>& s, int6
         slope = fnma(score, score, splat(1.0f)) * factor;
       }
       F32 w = weight_of(a.q, score, exponent, load(s.lse + row + r));
+      F32 d = load(s.d_weights + at) - load(s.delta + row + r);
       if (masked) {
-        const F32 query = lane + splat(static_cast<float>(a.past + row + r));
-        w = select((column >= load(s.first + row + r)) & (column <= query), w, zero());
+        const F32 query = lane + splat(static_cast<float>(a.past + row + r)), first = load(s.first + row + r);
+        w = select((column >= first) & (column <= query), w, zero());
+        d = select(first >= query, zero(), d);  // of the only key that a row sees: 0, and no rounding error
       }
       store(s.weights + at, w);
-      store(s.d_scores + at, w * (load(s.d_weights + at) - load(s.delta + row + r)) * slope);
+      store(s.d_scores + at, w * d * slope);
     }
   }
 }

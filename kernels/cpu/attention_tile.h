@@ -193,11 +193,17 @@ DF_SIMD F32 squash(const BF16*, F32 x) {
   return fnma(splat(2.0f), rough_reciprocal(e + splat(1.0f)), splat(1.0f));
 }
 
-// First key row that query row r of the group attends to.
+// First key row that query row r attends to, in all runs of keys: below 0 where it stands in an earlier one.
+template <class T>
+DF_SIMD int64_t first_key_of_all(const AttentionGroup<T>& a, int64_t r) {
+  const int64_t document = (a.document_start ? a.document_start[r] : 0) - a.origin;
+  return a.window > 0 ? larger(document, a.past + r - a.window + 1) : document;
+}
+
+// First key row of this run that query row r of the group attends to.
 template <class T>
 DF_SIMD int64_t first_key(const AttentionGroup<T>& a, int64_t r) {
-  const int64_t document = a.document_start ? larger(a.document_start[r] - a.origin, 0) : 0;
-  return a.window > 0 ? larger(document, a.past + r - a.window + 1) : document;
+  return larger(first_key_of_all(a, r), 0);
 }
 
 // Hands out pieces of a scratch block, or only counts them where `base` is null.

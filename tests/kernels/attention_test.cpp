@@ -204,6 +204,20 @@ TEST(Attention, GradientsMatchDifferenceQuotients) {
     }
 }
 
+// Its score has no say, and an optimizer that scales gradients would follow rounding errors.
+TEST(Attention, RowsThatSeeOnlyThemselvesHaveNoGradientOfTheirScore) {
+  for (const CpuIsa isa : testing::runnable_isas())
+    for (const int64_t sequence : {1, 70}) {
+      RuntimeOptions options;
+      options.cpu_isa = isa;
+      AttentionBench bench({3, sequence, 4, 2, 8, 1}, DType::kF32, options);  // a window of one row
+      const Tensor gradient = bench.gradient();
+      for (int64_t row = 0; row < gradient.rows(); ++row)
+        for (int64_t column = 0; column < (4 + 2) * 8; ++column)
+          ASSERT_EQ(gradient.data<float>()[row * gradient.ld() + column], 0) << name_of(isa) << " " << row;
+    }
+}
+
 TEST(Attention, TwoRunsGiveTheSameBits) {
   for (const DType dtype : testing::kComputeDtypes)
     for (const int64_t batch : {1, 3}) {
