@@ -226,6 +226,25 @@ void BackwardMemory::column_input_gradient(int64_t elements) {
   drop(p_.summands);
 }
 
+// Of latent attention: from the gradient of queries, keys and values as attention reads them to that of the latent
+// rows, side by side. Norms work in their gradients' place.
+void BackwardMemory::leave_latent_rows() {
+  hold(p_.queries_up + p_.keys_up);
+  drop(p_.qkv);
+  const auto up = [&](int64_t elements, int64_t latent, int64_t gradient_bytes) {
+    hold(latent);
+    input_form(elements);
+    weight_gradient(elements, latent, gradient_bytes, 0);
+    later(latent + gradient_bytes);
+    drop(latent);  // what was normed
+  };
+  up(m_.keys_up, p_.key_latent, p_.keys_up);
+  if (p_.query_latent > 0) up(m_.queries_up, p_.query_latent, p_.queries_up);
+  drop(p_.latent_statistics);
+  hold(p_.down);
+  drop(p_.key_latent + p_.query_latent);
+}
+
 // Begins and ends with the gradients of the residual stream and of a delta. What is to be made again holds what it is
 // made from, and an activation's input then has a gradient beside it instead of in its place.
 void BackwardMemory::mlp(bool again) {
@@ -297,9 +316,12 @@ void BackwardMemory::attention(bool again) {
   attend();
   drop(p_.attended + p_.lse);  // the gradient takes the place of qkv
   drop(p_.before_qk_norm);
+  const bool is_latent = s_.model.latent_rank > 0;
+  if (is_latent) leave_latent_rows();
+  const int64_t rows = is_latent ? p_.down : p_.qkv;
   column_input_gradient(m_.qkv);
-  weight_gradient(m_.qkv, whole(), p_.qkv, again && !is_dealt() ? p_.normed : 0);
-  later(p_.qkv + p_.gathered + (again || is_dealt() ? 0 : p_.normed));
+  weight_gradient(m_.qkv, whole(), rows, again && !is_dealt() ? p_.normed : 0);
+  later(rows + p_.gathered + (again || is_dealt() ? 0 : p_.normed));
   if (is_dealt() && !again) drop(p_.normed);
   again && !is_dealt() ? later(p_.stream) : drop(p_.stream);
   drop(p_.statistics);
@@ -329,6 +351,13 @@ void BackwardMemory::replay(bool is_first) {
   input_form(m_.out);
   attend();
   drop(p_.attended + p_.lse + p_.before_qk_norm);
+  const bool is_latent = s_.model.latent_rank > 0;
+  if (is_latent) {
+    hold(p_.queries_up + p_.keys_up);
+    drop(p_.qkv);
+    hold(p_.down);
+    drop(p_.key_latent + p_.query_latent + p_.latent_statistics);
+  }
   column_input_gradient(m_.qkv);
   drop(dealt);
   drop(2 * p_.stream + p_.statistics + p_.delta);
@@ -348,8 +377,14 @@ void BackwardMemory::replay(bool is_first) {
   }
   weight_gradient(m_.out, p_.attended, whole(), 0);
   later(p_.attended + p_.normed + p_.gathered);
-  weight_gradient(m_.qkv, whole(), p_.qkv, 0);
-  later(p_.qkv + whole());
+  if (is_latent) {
+    weight_gradient(m_.keys_up, p_.key_latent, p_.keys_up, 0);
+    later(p_.keys_up + p_.key_latent);
+    weight_gradient(m_.queries_up, p_.query_latent, p_.queries_up, 0);
+    later(p_.queries_up + p_.query_latent);
+  }
+  weight_gradient(m_.qkv, whole(), is_latent ? p_.down : p_.qkv, 0);
+  later((is_latent ? p_.down : p_.qkv) + whole());
 }
 
 }  // namespace deepflow

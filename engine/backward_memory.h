@@ -54,6 +54,7 @@ class BackwardMemory {
   void expert_gradient(int64_t elements, int64_t remade);
   void input_form(int64_t elements);
   void attend();
+  void leave_latent_rows();
   void column_input_gradient(int64_t elements);
   void return_to_experts();
   void leave_experts(int64_t kept);

@@ -15,6 +15,16 @@ int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 int64_t divided(int64_t n, int ranks) { return (n + ranks - 1) / ranks; }
 
+// Columns of this rank's heads.
+struct HeadColumns {
+  int64_t queries, keys, values, out;
+  explicit HeadColumns(const PassShape& s)
+      : queries(divided(s.model.heads * s.model.head_dim, s.tp)),
+        keys(std::max(divided(s.model.kv_heads * s.model.head_dim, s.tp), s.model.head_dim)),
+        values(std::max(divided(s.model.kv_heads * s.model.value_dim, s.tp), s.model.value_dim)),
+        out(divided(s.model.heads * s.model.value_dim, s.tp)) {}
+};
+
 // Rows that attention looks at in one go: those of a zig-zag span in a ring, otherwise of a whole sequence.
 int64_t attention_rows(const PassShape& s) {
   return s.cp > 1 && s.cp_method == ContextMethod::kRing ? divided(s.sequence, 2 * s.cp) : s.sequence;
@@ -26,19 +36,20 @@ BlockTensors::BlockTensors(const PassShape& s) {
   const ModelShape& m = s.model;
   const auto element = static_cast<int64_t>(size_of(s.compute));
   const int64_t rows = divided(s.rows, s.cp), own_rows = s.sequence_parallel ? divided(rows, s.tp) : rows;
-  const int64_t queries = divided(m.heads * m.head_dim, s.tp);
-  const int64_t keys = std::max(divided(m.kv_heads * m.head_dim, s.tp), m.head_dim), ffn = divided(m.ffn, s.tp);
+  const HeadColumns columns(s);
+  const int64_t ffn = divided(m.ffn, s.tp);
   stream = kF32 * own_rows * m.width;
   delta = normed = element * own_rows * m.width;
   gathered = s.sequence_parallel && s.tp > 1 ? element * rows * m.width : 0;
   statistics = kF32 * own_rows * m.row_statistics;
-  qkv = element * rows * (queries + 2 * keys);
-  attended = element * rows * queries;
+  qkv = element * rows * (columns.queries + columns.keys + columns.values);
+  attended = element * rows * columns.out;
   lse = kF32 * rows * divided(m.heads, s.tp);
-  before_qk_norm = m.qk_norm ? element * rows * (queries + keys) : 0;
+  before_qk_norm = m.qk_norm ? element * rows * (columns.queries + columns.keys) : 0;
   before_post_norm = m.post_norms ? delta : 0;
   activated = element * rows * ffn;
   wide = m.gated_mlp ? 2 * activated : activated;
+  if (m.latent_rank > 0) count_latent_rows(s, rows);
   if (m.experts > 0) count_experts(s, rows);
   // The rows of a sequence that are here are picked from it: tokens, labels, positions and where documents begin.
   ids = rows * (kI64 + (s.cp > 1 ? 4 * kI32 : 0));
@@ -47,8 +58,19 @@ BlockTensors::BlockTensors(const PassShape& s) {
 }
 
 int64_t BlockTensors::of_products() const {
-  return 2 * (stream + statistics + before_post_norm) + before_qk_norm + qkv + attended + by_heads + lse + wide +
-         sent_rows + routing;
+  return 2 * (stream + statistics + before_post_norm + query_latent + key_latent) + latent_statistics + before_qk_norm +
+         qkv + attended + by_heads + lse + wide + sent_rows + routing;
+}
+
+void BlockTensors::count_latent_rows(const PassShape& s, int64_t rows) {
+  const ModelShape& m = s.model;
+  const auto element = static_cast<int64_t>(size_of(s.compute));
+  query_latent = element * rows * m.query_rank;
+  key_latent = element * rows * m.latent_rank;
+  down = query_latent + key_latent + element * rows * m.rope_dim;
+  queries_up = element * rows * divided(m.heads * m.head_dim, s.tp);
+  keys_up = element * rows * divided(m.heads * (m.head_dim - m.rope_dim + m.value_dim), s.tp);
+  latent_statistics = kF32 * rows * (m.query_rank > 0 ? 2 : 1);
 }
 
 // Nothing is taken to be dropped. Logits are counted with the scores, where the z-loss keeps them. Every rank sends
@@ -68,10 +90,15 @@ void BlockTensors::count_experts(const PassShape& s, int64_t rows) {
 
 BlockMatrices::BlockMatrices(const PassShape& s) {
   const ModelShape& m = s.model;
-  const int64_t queries = divided(m.heads * m.head_dim, s.tp);
-  const int64_t keys = std::max(divided(m.kv_heads * m.head_dim, s.tp), m.head_dim), ffn = divided(m.ffn, s.tp);
-  qkv = m.width * (queries + 2 * keys);
-  out = m.width * queries;
+  const HeadColumns columns(s);
+  const int64_t ffn = divided(m.ffn, s.tp);
+  qkv = m.width * (columns.queries + columns.keys + columns.values);
+  out = m.width * columns.out;
+  if (m.latent_rank > 0) {
+    qkv = m.width * (m.query_rank + m.latent_rank + m.rope_dim);
+    queries_up = (m.query_rank > 0 ? m.query_rank : m.width) * columns.queries;
+    keys_up = m.latent_rank * divided(m.heads * (m.head_dim - m.rope_dim + m.value_dim), s.tp);
+  }
   router = m.width * m.experts;
   down = m.experts > 0 ? m.width * (divided(m.experts * m.expert_ffn, s.expert_ranks) + divided(m.shared_ffn, s.tp))
                        : m.width * ffn;
@@ -93,18 +120,22 @@ int64_t forward_bytes(const PassShape& s, const BlockTensors& p, Recompute polic
 
 int64_t attention_scratch(const PassShape& s) {
   const auto element = static_cast<int64_t>(size_of(s.compute));
-  const int64_t head_dim = round_up(s.model.head_dim, kHeadPaddedTo);
+  const int64_t head = round_up(s.model.head_dim, kHeadPaddedTo), value = round_up(s.model.value_dim, kHeadPaddedTo);
   const int64_t rows = round_up(attention_rows(s), kAttentionBlock);
   const int64_t key_rows = s.model.kv_heads == s.model.heads ? kAttentionBlock : rows;
-  const int64_t block = kAttentionBlock * (head_dim * 4 * element + kAttentionBlock * (3 * element + 2 * kF32));
-  return s.threads * (rows * (head_dim * (kF32 + 4 * element) + 3 * kF32) + key_rows * head_dim * 2 * kF32 + block);
+  const int64_t of_block = (2 * head + value + std::max(head, value)) * element;  // keys twice, values, a stage
+  const int64_t block = kAttentionBlock * (of_block + kAttentionBlock * (3 * element + 2 * kF32));
+  const int64_t of_row = head * kF32 + 2 * (head + value) * element + 3 * kF32;
+  return s.threads * (rows * of_row + key_rows * (head + value) * kF32 + block);
 }
 
 int64_t attention_messages(const PassShape& s, const BlockTensors& p) {
   if (s.cp == 1) return 0;
   if (s.cp_method == ContextMethod::kUlysses) return 3 * p.attended;
   const auto element = static_cast<int64_t>(size_of(s.compute));
-  const int64_t keys = (p.qkv - p.attended) / element;  // and values: elements
+  const HeadColumns columns(s);
+  const int64_t keys = p.qkv / element / (columns.queries + columns.keys + columns.values) *
+                       (columns.keys + columns.values);  // and values: elements
   return kF32 * (p.qkv / element) + 2 * element * keys + kF32 * keys * (s.cp > 2 ? 3 : 2);
 }
 

@@ -14,6 +14,11 @@ struct BlockTensors {
   int64_t normed;      // [M, D]
   int64_t gathered;    // the rows of all tp ranks, where these split them
   int64_t qkv, attended, lse;
+  // Of latent attention: latent rows of queries, [M, query_rank], and of keys and values, [M, latent_rank], each kept
+  // as it was and normed; both with the rotated columns of the keys, side by side; and queries, then keys and values,
+  // as they are made of the normed rows.
+  int64_t query_latent = 0, key_latent = 0, down = 0, queries_up = 0, keys_up = 0;
+  int64_t latent_statistics = 0;
   int64_t before_qk_norm;    // queries and keys as they were
   int64_t before_post_norm;  // output of attention, and of the MLP
   int64_t wide;              // in front of the activation: [M, 2F] or [M, F]
@@ -31,14 +36,17 @@ struct BlockTensors {
   int64_t of_products() const;
 
  private:
+  void count_latent_rows(const PassShape& shape, int64_t rows);
   void count_experts(const PassShape& shape, int64_t rows);
 };
 
 // Elements of this rank's matrices.
 struct BlockMatrices {
   int64_t qkv, out, router, wide, down, table, positions;
+  // Of latent attention, whose `qkv` is what reads the residual stream: those that make queries, keys and values.
+  int64_t queries_up = 0, keys_up = 0;
   explicit BlockMatrices(const PassShape& shape);
-  int64_t of_block() const { return qkv + out + router + wide + down; }
+  int64_t of_block() const { return qkv + queries_up + keys_up + out + router + wide + down; }
 };
 
 // What a block's MLP or experts take in forward on top of what the block keeps.

@@ -29,7 +29,7 @@ const char* name_of_policy(Recompute policy) {
 }
 
 // They keep more than a Llama does.
-const char* const kOtherFamilies[] = {"qwen3", "gemma2"};
+const char* const kOtherFamilies[] = {"qwen3", "gemma2", "deepseek_v3"};
 
 // Every policy, under a layout that set makes.
 template <class F>
@@ -76,7 +76,7 @@ std::vector<Case> cases_for(int ranks) {
   };
   if (ranks == 1) {
     add_policies(cases, "one rank", [](ParallelOptions&) {});
-    for (const char* family : {"qwen3", "gemma2", "mixtral"})
+    for (const char* family : {"qwen3", "gemma2", "mixtral", "deepseek_v3"})
       add_policies(
           cases, "one rank", [](ParallelOptions&) {}, family);
     add_optimizers(cases, "one rank", [](ParallelOptions&) {});
@@ -117,7 +117,11 @@ TinyOptions options_for(const Case& c, const std::string& precision, int ranks) 
   o.layers = 4, o.width = 256, o.heads = 8, o.kv_heads = 4, o.ffn = 704;
   o.sequence = 256;
   o.text = some_text(400);
-  if (c.family == "mixtral") o.experts = 4, o.ffn = 256;
+  if (c.family == "mixtral" || c.family == "deepseek_v3") o.experts = 4, o.ffn = 256;
+  if (c.family == "deepseek_v3") {
+    o.query_rank = 96, o.latent_rank = 64, o.nope_dim = 32, o.rope_dim = 16, o.value_dim = 32;
+    o.dense_layers = 0;
+  }
   o.optim.name = c.optimizer;
   o.optim.block = 16;
   o.recompute = c.recompute;

@@ -25,7 +25,8 @@ constexpr Recompute kPolicies[] = {Recompute::kNone, Recompute::kSelective, Reco
 // Llama 3.2 1B without its embedding.
 PassShape one_billion(DType dtype = DType::kBF16) {
   PassShape s;
-  s.model.width = 2048, s.model.heads = 32, s.model.head_dim = 64, s.model.kv_heads = 8, s.model.ffn = 8192;
+  s.model.width = 2048, s.model.heads = 32, s.model.head_dim = 64, s.model.value_dim = 64, s.model.kv_heads = 8,
+  s.model.ffn = 8192;
   s.model.gated_mlp = true;
   s.chunks = {{0, 16, false, false}};
   s.compute = dtype;
@@ -51,7 +52,8 @@ TEST(ActivationMemory, KeepsWhatTheFormulasSay) {
   for (const Recompute policy : {Recompute::kNone, Recompute::kSelective})
     EXPECT_EQ(kept_bytes(gemma, policy), kept_bytes(llama, policy) + 4096 * 2 * (2048 + 512 + 2 * 2048));
   PassShape gpt2;
-  gpt2.model.width = 768, gpt2.model.heads = 12, gpt2.model.head_dim = 64, gpt2.model.kv_heads = 12;
+  gpt2.model.width = 768, gpt2.model.heads = 12, gpt2.model.head_dim = 64, gpt2.model.value_dim = 64,
+  gpt2.model.kv_heads = 12;
   gpt2.model.ffn = 3072, gpt2.model.row_statistics = 2;
   gpt2.sequence = gpt2.rows = 1024;
   EXPECT_EQ(kept_bytes(gpt2, Recompute::kNone), 1024 * (8 * 768 + 16 + 4 * 12 + 4 * (6 * 768 + 2 * 3072)));
