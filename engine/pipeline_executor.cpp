@@ -1,6 +1,7 @@
 #include "engine/pipeline_executor.h"
 
 #include "core/error.h"
+#include "core/turns.h"
 
 #include <chrono>
 #include <thread>
@@ -127,14 +128,13 @@ void PipelineExecutor::overlap(const Action& a) {
   const Key f{a.chunk, a.micro_batch}, b{a.b_chunk, a.b_micro_batch};
   ChunkPass& backward = *passes_.at(b);
   ChunkPass& forward = open(f);
-  backward.begin_backward(take(gradients_, b));
-  forward.begin_forward(take(activations_, f));
-  bool more = true;
-  while (more) {
-    more = backward.backward_segment();
-    if (forward.forward_layer()) more = true;
-  }
-  forward.end_forward();
+  machine_.runtime.slot<Turns>().run(
+      [&, gradient = take(gradients_, b)]() mutable {
+        backward.begin_backward(std::move(gradient));
+        while (backward.backward_segment()) {
+        }
+      },
+      [&, entering = take(activations_, f)]() mutable { forward.forward(std::move(entering)); });
   finish_forward(f);
   finish_backward_input(b);
   passes_.erase(b);

@@ -96,7 +96,7 @@ void Session::split_model(int64_t sequence) {
   ModelLayout layout;
   layout.tp = &tp_;
   layout.cp = &cp_;
-  ep_ = {&mesh_.along(kExpertAxes), mesh_.size("etp")};
+  ep_ = {&mesh_.along(kExpertAxes), mesh_.size("etp"), parallel_.ep_overlap};
   layout.ep = &ep_;
   if (model_->shape().experts > 0) layout.sequences = {&mesh_.along(kSequenceAxes), &cp_, &tp_};
   check_layout(model_->shape(), layout, sequence);

@@ -11,6 +11,7 @@ namespace deepflow {
 struct ExpertParallel {
   Communicator* comm = nullptr;  // the ranks of the axes ep and etp
   int etp = 1;
+  bool overlap = true;  // who waits for an exchange gives the other pass its turn (core/turns.h), where there is one
 
   int size() const { return comm->size(); }
   int num_owners() const { return comm->size() / etp; }

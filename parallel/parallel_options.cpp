@@ -42,6 +42,9 @@ void declare(OptionGroup& group, ParallelOptions& options) {
       .help("ranks that split the hidden features of each expert")
       .unit("ranks")
       .range(1, kMostRanks);
+  group.add("ep_overlap", options.ep_overlap)
+      .help("with ep and dualpipev: while a pass waits for rows of experts, the other one of its woven pair computes")
+      .source("DeepSeek-AI 2024, DeepSeek-V3, section 3.2.1");
   group.add("pp", options.pp).help("pipeline stages").unit("ranks").range(1, kMostRanks);
   group.add("vp", options.vp)
       .help("model chunks of each pipeline stage; 0: as few as the schedule can do with")

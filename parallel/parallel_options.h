@@ -27,6 +27,7 @@ struct ParallelOptions {
   ContextMethod cp_method = ContextMethod::kRing;
   int ep = 1;               // ranks of a pipeline stage that share the experts
   int etp = 1;              // ranks that split each expert's matrices
+  bool ep_overlap = true;   // with dualpipev: exchanges of one pass behind the other of a woven pair
   int pp = 1;               // pipeline stages
   int vp = 0;               // model chunks a stage; 0: as few as can be
   std::string schedule;     // empty: by pp and vp

@@ -1,6 +1,7 @@
 #include "parallel/ops/expert_exchange.h"
 
 #include "core/error.h"
+#include "core/turns.h"
 #include "parallel/ops/row_exchange.h"
 
 #include <algorithm>
@@ -70,35 +71,36 @@ struct Transfer {
   WorkPtr work;
 };
 
-Transfer begin(Runtime& runtime, Communicator& comm, const Tensor& rows, const std::vector<int64_t>& to,
+Transfer begin(Runtime& runtime, const ExpertParallel& ep, const Tensor& rows, const std::vector<int64_t>& to,
                const std::vector<int64_t>& from, const char* name) {
   int64_t arriving = 0;
   for (const int64_t n : from) arriving += n;
   const Tensor out = Tensor::empty(runtime.memory(), {arriving, rows.cols()}, rows.dtype());
-  return {out, comm.all_to_all(contiguous_rows(runtime, rows), elements(to, rows.cols()), out,
-                               elements(from, rows.cols()), name)};
+  WorkPtr work = ep.comm->all_to_all(contiguous_rows(runtime, rows), elements(to, rows.cols()), out,
+                                     elements(from, rows.cols()), name);
+  return {out, ep.overlap ? waited_in_turns(runtime.slot<Turns>(), std::move(work)) : std::move(work)};
 }
 
 class TransferNode final : public Node {
  public:
-  TransferNode(Communicator& comm, std::vector<int64_t> to, std::vector<int64_t> from)
-      : comm_(comm), to_(std::move(to)), from_(std::move(from)) {}
+  TransferNode(const ExpertParallel& ep, std::vector<int64_t> to, std::vector<int64_t> from)
+      : ep_(ep), to_(std::move(to)), from_(std::move(from)) {}
   const char* name() const override { return "rows to experts"; }
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
-    const Transfer dx = begin(context.runtime, comm_, out[0].value, from_, to_, "gradients of rows of experts");
+    const Transfer dx = begin(context.runtime, ep_, out[0].value, from_, to_, "gradients of rows of experts");
     return {{dx.rows, dx.work}};
   }
 
  private:
-  Communicator& comm_;
+  const ExpertParallel ep_;
   std::vector<int64_t> to_, from_;
 };
 
-Var record(ForwardContext& context, const Var& input, Tensor output, Communicator& comm, std::vector<int64_t> to,
+Var record(ForwardContext& context, const Var& input, Tensor output, const ExpertParallel& ep, std::vector<int64_t> to,
            std::vector<int64_t> from) {
   if (!context.tape) return {std::move(output)};
-  return context.tape->record(std::make_unique<TransferNode>(comm, std::move(to), std::move(from)),
-                              std::span(&input, 1), std::move(output));
+  return context.tape->record(std::make_unique<TransferNode>(ep, std::move(to), std::move(from)), std::span(&input, 1),
+                              std::move(output));
 }
 
 class RepeatNode final : public Node {
@@ -145,6 +147,7 @@ ExpertExchange plan_expert_exchange(ForwardContext& context, const Tensor& exper
   const Tensor to = rows_by_place(context, x.sent, places, local_experts);
   const Tensor from = context.empty({places, local_experts}, DType::kI32);
   const std::vector<int64_t> each(static_cast<size_t>(places), local_experts);
+  // Nobody gets a turn here: the rows follow after next to no work, and would have no more than that to hide behind.
   ep.comm->all_to_all(to, each, from, each, "rows for experts, counts")->wait_host();
   x.to = sums_of_rows(to);
   x.from = sums_of_rows(from);
@@ -155,9 +158,9 @@ ExpertExchange plan_expert_exchange(ForwardContext& context, const Tensor& exper
 
 Var rows_of_experts(ForwardContext& context, const Var& x, const ExpertExchange& exchange, const ExpertParallel& ep) {
   Var sent = gather_rows(context, x, exchange.sent);
-  const Transfer transfer = begin(context.runtime, *ep.comm, sent.value, exchange.to, exchange.from, "rows to experts");
+  const Transfer transfer = begin(context.runtime, ep, sent.value, exchange.to, exchange.from, "rows to experts");
   transfer.work->wait(context.stream);
-  const Var came = record(context, sent, transfer.rows, *ep.comm, exchange.to, exchange.from);
+  const Var came = record(context, sent, transfer.rows, ep, exchange.to, exchange.from);
   return gather_rows(context, came, exchange.arrived);
 }
 
@@ -165,14 +168,14 @@ ReturningRows::ReturningRows(ForwardContext& context, const Var& outputs, const 
                              const ExpertParallel& ep)
     : exchange_(exchange), ep_(ep), sorted_(gather_rows(context, outputs, exchange.leaving)) {
   const Transfer transfer =
-      begin(context.runtime, *ep.comm, sorted_.value, exchange.from, exchange.to, "rows back from experts");
+      begin(context.runtime, ep, sorted_.value, exchange.from, exchange.to, "rows back from experts");
   rows_ = transfer.rows;
   work_ = transfer.work;
 }
 
 Var ReturningRows::arrive(ForwardContext& context, const Var& weights) const {
   work_->wait(context.stream);
-  const Var returned = record(context, sorted_, rows_, *ep_.comm, exchange_.from, exchange_.to);
+  const Var returned = record(context, sorted_, rows_, ep_, exchange_.from, exchange_.to);
   return combine_rows(context, returned, repeated(context, weights, ep_.etp), exchange_.sent);
 }
 

@@ -65,8 +65,10 @@ class TwoHosts:
         for i in (1, 2):
             _shell(f"tc -n h{i} qdisc replace dev eth0 root tbf rate {gbit}gbit burst {BURST} limit {QUEUE}")
 
-    def mpirun(self, command):
-        return ["mpirun", "--host", f"{NETWORK}.1:1,{NETWORK}.2:1", "-np", 2, "--map-by", "node", "--bind-to", "none",
+    def mpirun(self, command, ranks=2):
+        """Even ranks are on the first host, odd ones on the second."""
+        slots = ranks // 2
+        return ["mpirun", "--host", f"{NETWORK}.1:{slots},{NETWORK}.2:{slots}", "-np", ranks, "--map-by", "node", "--bind-to", "none",
                 "--mca", "plm_rsh_agent", self.agent, "--mca", "plm_rsh_no_tree_spawn", 1,
                 "--mca", "oob_tcp_if_include", f"{NETWORK}.0/24", "--mca", "btl", "tcp,vader,self",
                 "--mca", "btl_tcp_if_include", f"{NETWORK}.0/24", "--mca", "pml", "ob1",

@@ -1,4 +1,5 @@
 #include "core/error.h"
+#include "core/turns.h"
 #include "engine/evaluator.h"
 #include "tests/engine/measured_memory.h"
 #include "tests/parallel/mpi_test.h"
@@ -120,6 +121,69 @@ TEST(Layouts, KeepTheirBitsUnderRecomputation) {
         }
       }
     }
+}
+
+// Where forward and backward passes of models with experts are woven.
+std::vector<ParallelOptions> woven_layouts(int ranks) {
+  std::vector<ParallelOptions> found;
+  if (ranks % 4 != 0) return found;
+  const auto add = [&](auto&& set) {
+    ParallelOptions p;
+    p.pp = 2, p.vp = 2, p.schedule = "dualpipev";
+    set(p);
+    found.push_back(p);
+  };
+  for (const int zero : {1, 3}) add([&](ParallelOptions& p) { p.ep = 2, p.zero = zero; });
+  add([&](ParallelOptions& p) { p.etp = 2; });
+  for (const bool sp : {false, true}) add([&](ParallelOptions& p) { p.tp = 2, p.ep = 2, p.sp = sp; });
+  add([&](ParallelOptions& p) { p.cp = 2, p.ep = 2; });
+  return found;
+}
+
+int64_t num_yields(TinyRun& run) { return run.session().runtime().slot<Turns>().num_yields(); }
+
+TEST(Layouts, WovenPassesOfExpertsFollowTheCurveOfOneRank) {
+  for (const std::string family : {"mixtral", "deepseek_v3", "mtp_moe"})
+    for (const ParallelOptions& parallel : woven_layouts(world().size())) {
+      TinyOptions o = options_for(parallel, family);
+      TinyRun run(o, &world());
+      const std::vector<double> together = run.curve(6);
+      EXPECT_GT(num_yields(run), 0);
+      o.parallel = {};
+      const std::vector<double> alone = TinyRun(o).curve(6);
+      for (size_t i = 0; i < alone.size(); ++i)
+        ASSERT_NEAR(together[i], alone[i], 2e-5 * alone[i]) << family << " " << text_of(parallel) << " value " << i;
+    }
+}
+
+TEST(Layouts, KeepTheirBitsWhenPassesTakeTurns) {
+  for (const std::string family : {"mixtral", "deepseek_v3", "mtp_moe"})
+    for (const ParallelOptions& parallel : woven_layouts(world().size()))
+      for (const Recompute policy : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
+        TinyOptions o = options_for(parallel, family);
+        o.recompute = policy;
+        TinyRun in_turns(o, &world());
+        o.parallel.ep_overlap = false;
+        TinyRun in_sequence(o, &world());
+        ASSERT_EQ(in_turns.curve(3), in_sequence.curve(3)) << family << " " << text_of(parallel);
+        EXPECT_GT(num_yields(in_turns), 0) << text_of(parallel);
+        EXPECT_EQ(num_yields(in_sequence), 0) << text_of(parallel);
+      }
+}
+
+// Passes forward alone have nobody who could compute meanwhile.
+TEST(Layouts, WovenLayoutsOfExpertsEvaluateAsOneRank) {
+  const HeldOut heldout(some_text(15), 32, Documents::kSeparate);
+  for (const ParallelOptions& parallel : woven_layouts(world().size())) {
+    TinyOptions o = options_for(parallel, "mixtral");
+    TinyRun together(o, &world());
+    o.parallel = {};
+    TinyRun alone(o);
+    Machine one = alone.session().machine(), all = together.session().machine();
+    const Evaluation expected = evaluate(one, heldout, 7, 1), got = evaluate(all, heldout, 7, 1);
+    EXPECT_NEAR(got.loss, expected.loss, 1e-6 * expected.loss) << text_of(parallel);
+    EXPECT_EQ(num_yields(together), 0) << text_of(parallel);
+  }
 }
 
 double max_of_ranks(double value) { return max_doubles(world(), std::span(&value, 1), "most").front(); }
