@@ -45,13 +45,14 @@ std::string short_count(double value) {
 }
 
 std::string progress_line(const ProgressFigures& f) {
-  std::string experts;
+  std::string parts;
   const std::string ahead = f.mtp_loss ? fmt::format("  mtp {:.4f}", *f.mtp_loss) : "";
-  if (f.imbalance > 0) experts = fmt::format("  load {:.2f}", f.imbalance);
-  if (f.dropped > 0) experts += fmt::format("  dropped {:.2g} %", 100 * f.dropped);
+  if (f.imbalance > 0) parts = fmt::format("  load {:.2f}", f.imbalance);
+  if (f.dropped > 0) parts += fmt::format("  dropped {:.2g} %", 100 * f.dropped);
+  if (f.score) parts += fmt::format("  score {:.1f}", *f.score);
   return fmt::format(
       "step {}/{}  loss {:.4f}{}  grad {:.3g}  lr {:.2e}{}  {} tok/s  mfu {:.0f} %  mem {:.2f} GB  eta {}", f.step,
-      f.steps, f.loss, ahead, f.gradient_norm, f.lr, experts, short_count(f.tokens_per_second), 100 * f.mfu,
+      f.steps, f.loss, ahead, f.gradient_norm, f.lr, parts, short_count(f.tokens_per_second), 100 * f.mfu,
       static_cast<double>(f.memory_bytes) * 1e-9, short_duration(f.seconds_left));
 }
 

@@ -13,15 +13,16 @@ struct ProgressFigures {
   double loss = 0, gradient_norm = 0, lr = 0;
   std::optional<double> mtp_loss;  // of multi-token prediction
   double tokens_per_second = 0;
-  double mfu = 0;            // of the measured GEMM rate, 0 .. 1
-  double imbalance = 0;      // of the worst layer's experts, largest over mean load; 0: there are none
-  double dropped = 0;        // share of all choices of experts
-  int64_t memory_bytes = 0;  // resident set of this rank
+  double mfu = 0;               // of the measured GEMM rate, 0 .. 1
+  double imbalance = 0;         // of the worst layer's experts, largest over mean load; 0: there are none
+  double dropped = 0;           // share of all choices of experts
+  std::optional<double> score;  // largest of attention; with optim.qk_clip
+  int64_t memory_bytes = 0;     // resident set of this rank
   double seconds_left = 0;
 };
 
 // "step 120/600  loss 4.412  grad 0.61  lr 1.9e-3  11.2k tok/s  mfu 60 %  mem 0.41 GB  eta 5m51s"; with experts also
-// "load 1.32" behind lr, and "dropped 0.4 %" where some are.
+// "load 1.32" behind lr, and "dropped 0.4 %" where some are; with optim.qk_clip "score 87.3".
 std::string progress_line(const ProgressFigures& figures);
 std::string short_duration(double seconds);  // "5m51s", "2h03m", "48s"
 std::string short_count(double value);       // "11.2k", "6.3 M" style without the space: "6.3M", "512"

@@ -59,6 +59,7 @@ void RunReport::step(const StepReport& r) {
   f.mtp_loss = r.mtp_loss;
   f.gradient_norm = r.gradient_norm;
   f.lr = r.lr;
+  if (r.score_figures) f.score = r.score_figures->largest;
   f.tokens_per_second = tokens_per_second();
   f.mfu = gemm_rate_ > 0 ? f.tokens_per_second * flops_per_token_ / gemm_rate_ : 0;
   f.memory_bytes = resident_bytes();
@@ -79,6 +80,10 @@ void RunReport::step(const StepReport& r) {
                          {"memory_bytes", f.memory_bytes},
                          {"seconds", r.seconds}};
   if (r.mtp_loss) line["mtp_loss"] = *r.mtp_loss;
+  if (r.score_figures) {
+    line["largest_score"] = r.score_figures->largest;
+    line["clipped_heads"] = r.score_figures->clipped;
+  }
   if (!r.bytes_sent.empty()) line["bytes_sent"] = r.bytes_sent;
   if (experts_.has_experts()) line["experts"] = experts_.as_json();
   metrics_->add(line);
@@ -90,6 +95,9 @@ void RunReport::step(const StepReport& r) {
                                  {"speed/tokens_per_second", f.tokens_per_second},
                                  {"speed/mfu", f.mfu}});
   if (r.mtp_loss) scalars.push_back({"train/mtp_loss", *r.mtp_loss});
+  if (r.score_figures)
+    scalars.insert(scalars.end(), {{"attention/largest_score", r.score_figures->largest},
+                                   {"attention/clipped_heads", static_cast<double>(r.score_figures->clipped)}});
   tensorboard_->add(r.step, scalars);
 }
 

@@ -37,6 +37,7 @@ Trainer::Trainer(Machine machine, const TrainOptions& train, const OptimOptions&
                                       machine.model.shape().vocabulary, machine.links.num_stages())),
       schedule_(
           plan_pipeline(parallel, static_cast<int>(train.global_batch / machine.data_axes().size() / micro_batch_))) {
+  if (optim.qk_clip > 0) begin_qk_clip(machine.model);
   if (machine.store.compute() == DType::kF16) loss_scale_.emplace(optim.loss_scale);
   optimizer_ = find_optimizer(optim.name)
                    .make(optim, {machine.runtime, machine.store, optimized_pieces(machine.store.pieces()),
@@ -62,6 +63,10 @@ StepReport Trainer::step() {
   report.loss = losses[0];
   if (machine_.model.shape().mtp > 0) report.mtp_loss = losses[1];
   if (!machine_.model.expert_layers().empty()) report.experts = sum_expert_loads(machine_, statistics_);
+  if (optim_.qk_clip > 0) {
+    report.scores = max_layer_scores(machine_, statistics_);
+    report.score_figures = score_figures(report.scores, optim_.qk_clip);
+  }
   const bool finite = std::isfinite(report.loss) && std::isfinite(report.gradient_norm);
   if (loss_scale_)
     report.applied = loss_scale_->update(finite);
@@ -86,6 +91,7 @@ void Trainer::update(const StepReport& report, double scale) {
   const int64_t updates = report.step - (loss_scale_ ? loss_scale_->skipped() : 0);
   optimizer_->update({updates, report.lr, static_cast<float>(factor)});
   move_router_biases(machine_, report.experts);
+  if (optim_.qk_clip > 0) clip_scores(machine_, report.scores, optim_.qk_clip);
   machine_.store.share_all(*exchange_);
 }
 

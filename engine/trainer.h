@@ -4,6 +4,7 @@
 #include "data/loader.h"
 #include "engine/expert_load.h"
 #include "engine/machine.h"
+#include "engine/qk_clip.h"
 #include "engine/train_options.h"
 #include "optim/loss_scale.h"
 #include "optim/optimizer.h"
@@ -25,6 +26,8 @@ struct StepReport {
   double gradient_norm = 0;        // before clipping
   double lr = 0;
   std::vector<ExpertLoad> experts;            // of every layer that has some
+  std::vector<LayerScores> scores;            // of every layer, before clipping; with optim.qk_clip
+  std::optional<ScoreFigures> score_figures;  // likewise
   bool applied = true;                        // false: left out by the loss scale
   std::map<std::string, int64_t> bytes_sent;  // by all ranks along each set of axes; where they are counted
   int64_t tokens = 0;                         // of all ranks, masked ones included

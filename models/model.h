@@ -5,6 +5,7 @@
 #include "core/parameter_registry.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/head_loss.h"
+#include "models/parts/attention_scores.h"
 #include "models/parts/block_stack.h"
 #include "models/parts/moe.h"
 #include "models/parts/mtp.h"
@@ -107,6 +108,10 @@ class CausalModel {
   // layer is (recomputation); in generation it has that layer of the cache.
   Var hidden_ahead(ForwardContext& context, const Var& hidden, const Tensor& next_tokens) const;
   float mtp_weight() const { return mtp_->weight(); }  // of the module's loss beside the model's
+
+  // From now on attention reports its scores to the context's statistics (models/parts/attention_scores.h).
+  virtual void watch_scores() = 0;
+  virtual std::vector<AttentionLayer> attention_layers() const = 0;  // of all chunks, that of `hidden_ahead` included
 
   virtual ForeignNames hugging_face_names() const = 0;
 

@@ -71,6 +71,12 @@ void declare(OptionGroup& group, OptimOptions& o) {
       .help("largest global gradient norm; larger gradients are scaled down to it; 0 turns clipping off")
       .at_least(0)
       .source("Pascanu et al. 2013");
+  group.add("qk_clip", o.qk_clip)
+      .help(
+          "with any optimizer: the largest score of attention, scale * q . k; after a step query and key weights of "
+          "each head that exceeded it are scaled back to it; 100 is usual, 0 turns it off")
+      .at_least(0)
+      .source("Kimi K2, arXiv 2507.20534, section 2.1");
   group.add("block", o.block)
       .help(
           "adamw8bit: neighbouring elements of a row that share a scale; columns of a matrix on a rank must be a "

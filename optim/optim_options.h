@@ -40,6 +40,7 @@ struct OptimOptions {
   bool nesterov = false;
   double weight_decay = 0.1;
   double clip = 1.0;   // 0: none
+  double qk_clip = 0;  // largest score of attention (engine/qk_clip.h); 0: none
   int64_t block = 64;  // elements that adamw8bit quantises together
   MuonOptions muon;
   AdafactorOptions adafactor;

@@ -27,6 +27,7 @@ struct AttentionGroup {
   T* o;  // [q_rows, heads * value_dim]; the backward pass reads it
   int64_t ld_o;
   float* lse;                     // [heads, q_rows]: log of the sum of exp(score); null: not wanted
+  float* largest;                 // [heads], a part's own: raised to its largest score (softcapped); null: not wanted
   const int32_t* document_start;  // [q_rows]; null: 0
   int64_t q_rows, kv_rows;
   int64_t past;                        // key rows before query row 0 when nothing is missing between the two runs
@@ -59,7 +60,7 @@ struct AttentionGradients {
 DF_DECLARE_KERNELS(
     template <class T> size_t attention_forward_scratch(const AttentionGroup<T>& a);
     template <class T> void attention_forward(const AttentionGroup<T>& a, int64_t part, int64_t parts, void* scratch);
-    // o and lse of all rows from a state after its last run. They may be the memory of state.out and state.maximum.
+    // o, lse, largest from a state after its last run. o, lse: perhaps the memory of state.out and state.maximum.
     template <class T> void attention_forward_finish(const AttentionGroup<T>& a);
 
     template <class T> size_t attention_backward_scratch(const AttentionGroup<T>& a, int64_t parts);

@@ -148,6 +148,7 @@ void write_rows(const AttentionGroup<T>& a, const ForwardScratch<E>& s, int64_t 
     for_each_vector(a.value_dim,
                     [&](int64_t j, auto lanes) { store(o + j, load(s.out + r * padded + j) * inverse, lanes); });
     if (a.lse) a.lse[head * a.q_rows + row + r] = s.maximum[r] + __builtin_logf(sum);
+    if (a.largest && s.maximum[r] > a.largest[head]) a.largest[head] = s.maximum[r];
   }
 }
 
@@ -235,6 +236,7 @@ void attention_forward_finish(const AttentionGroup<T>& a) {
       const float* out = a.state.out + row * a.state.ld_out + head * a.value_dim;
       T* o = a.o + row * a.ld_o + head * a.value_dim;
       for_each_vector(a.value_dim, [&](int64_t j, auto lanes) { store(o + j, load(out + j, lanes) * inverse, lanes); });
+      if (a.largest && a.state.maximum[at] > a.largest[head]) a.largest[head] = a.state.maximum[at];
       if (a.lse) a.lse[at] = a.state.maximum[at] + __builtin_logf(sum);
     }
 }

@@ -12,7 +12,7 @@ namespace {
 
 template <class T>
 void forward_groups(Runtime& runtime, const AttentionShape& shape, const RowInfo& rows, const Tensor& qkv, Tensor& o,
-                    Tensor& lse) {
+                    Tensor& lse, std::span<float> largest) {
   auto* kernel = DF_KERNEL(runtime.isa(), attention_forward<T>);
   auto* scratch_bytes = DF_KERNEL(runtime.isa(), attention_forward_scratch<T>);
   const AttentionTasks tasks(runtime, rows.batch, shape.kv_heads, max_parts(rows));
@@ -20,8 +20,13 @@ void forward_groups(Runtime& runtime, const AttentionShape& shape, const RowInfo
     return attention_group<T>(shape, rows, qkv, o, lse.data<float>(), i / shape.kv_heads, i % shape.kv_heads);
   };
   const AttentionScratch scratch(runtime, runtime.pool().size(), scratch_bytes(group(0)));
-  tasks.run(runtime,
-            [&](int thread, int64_t i, int64_t part) { kernel(group(i), part, tasks.parts, scratch.piece(thread)); });
+  LargestScores scores(tasks, shape.heads / shape.kv_heads, !largest.empty());
+  tasks.run(runtime, [&](int thread, int64_t i, int64_t part) {
+    auto a = group(i);
+    a.largest = scores.place(i, part);
+    kernel(a, part, tasks.parts, scratch.piece(thread));
+  });
+  scores.raise(largest);
 }
 
 template <class T>
@@ -82,14 +87,17 @@ class AttentionNode final : public Node {
 
 }  // namespace
 
-Var attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape) {
+Var attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, std::span<float> largest) {
   const RowInfo& rows = context.rows;
   check_attention(context, qkv.value, shape.qkv_width(), shape, 0);
+  DF_ASSERT(largest.empty() || std::ssize(largest) == shape.heads, "{} places for {} heads", largest.size(),
+            shape.heads);
   Tensor o = context.empty({rows.rows(), shape.out_width()}, context.compute);
   Tensor lse = context.empty({rows.batch, shape.heads, rows.sequence}, DType::kF32);
   if (rows.rows() > 0)
-    with_compute_type(context.compute,
-                      [&](auto t) { forward_groups<decltype(t)>(context.runtime, shape, rows, qkv.value, o, lse); });
+    with_compute_type(context.compute, [&](auto t) {
+      forward_groups<decltype(t)>(context.runtime, shape, rows, qkv.value, o, lse, largest);
+    });
   if (!context.tape) return {std::move(o)};
   auto node = std::make_unique<AttentionNode>(shape, rows, qkv.value, o, std::move(lse));
   return context.tape->record(std::move(node), std::span(&qkv, 1), std::move(o));

@@ -2,6 +2,9 @@
 
 #include "core/context.h"
 
+#include <span>
+#include <vector>
+
 namespace deepflow {
 
 struct AttentionShape {
@@ -25,7 +28,8 @@ struct AttentionShape {
 // qkv [M, heads * head_dim + kv_heads * head_dim + kv_heads * value_dim]: queries, keys, values side by side, compute
 // dtype; rows as in context.rows (document_start masks). Several query heads share one key head: head h reads h /
 // (heads / kv_heads). Returns o [M, heads * value_dim]. Saves the log-sum-exp, f32 [batch, heads, sequence].
-Var attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape);
+// largest [heads]: raised to the largest score of each head over these rows, as the softmax sees it; empty: not wanted.
+Var attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, std::span<float> largest = {});
 
 // What a cache holds of a token in one layer.
 struct CacheShape {

@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
+#include <span>
+#include <vector>
 
 namespace deepflow {
 
@@ -45,6 +48,32 @@ struct AttentionScratch {
     memory = Tensor::empty(runtime.memory(), {count, static_cast<int64_t>(stride)}, DType::kU8);
   }
   void* piece(int64_t i) const { return memory.data<uint8_t>() + static_cast<size_t>(i) * stride; }
+};
+
+// The largest scores that the parts of groups report, one place for each. Without heads nothing is wanted.
+class LargestScores {
+ public:
+  // heads: of a group.
+  LargestScores(const AttentionTasks& tasks, int64_t heads, bool wanted)
+      : heads_(heads),
+        parts_(tasks.parts),
+        values_(wanted ? static_cast<size_t>(tasks.groups * tasks.parts * heads) : 0,
+                -std::numeric_limits<float>::infinity()) {}
+  float* place(int64_t group, int64_t part) {
+    return values_.empty() ? nullptr : values_.data() + (group * parts_ + part) * heads_;
+  }
+  // largest: of the heads of all key heads; the groups are those of sequence after sequence.
+  void raise(std::span<float> largest) const {
+    for (size_t i = 0; i < values_.size(); ++i) {
+      const auto at = static_cast<int64_t>(i), group = at / (parts_ * heads_);
+      float& known = largest[static_cast<size_t>((group * heads_ + at % heads_)) % largest.size()];
+      known = std::max(known, values_[i]);
+    }
+  }
+
+ private:
+  int64_t heads_, parts_;
+  std::vector<float> values_;
 };
 
 // The group of (sequence, key head) over the rows of qkv and o, masks as in `rows`. Keys and values beside the queries.

@@ -84,6 +84,16 @@ Residual Gpt2Model::block(ForwardContext& context, int64_t layer, const Residual
   return run_block(context, stream, recompute_of(layer), std::cref(blocks_[static_cast<size_t>(layer)]));
 }
 
+void Gpt2Model::watch_scores() {
+  for (Gpt2Block& block : blocks_) block.attention.watch_scores();
+}
+
+std::vector<AttentionLayer> Gpt2Model::attention_layers() const {
+  std::vector<AttentionLayer> layers;
+  for (const Gpt2Block& block : blocks_) layers.push_back(block.attention.description());
+  return layers;
+}
+
 ForeignNames Gpt2Model::hugging_face_names() const { return gpt2_hugging_face_names(shape_.layers, tied_); }
 
 }  // namespace deepflow

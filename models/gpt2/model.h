@@ -27,6 +27,8 @@ class Gpt2Model final : public CausalModel {
 
   void parallelize(ParameterRegistry& registry, const ModelLayout& layout) override;
   Residual block(ForwardContext& context, int64_t layer, const Residual& stream) const override;
+  void watch_scores() override;
+  std::vector<AttentionLayer> attention_layers() const override;
   ForeignNames hugging_face_names() const override;
 
  private:

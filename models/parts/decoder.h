@@ -25,8 +25,9 @@ struct DecoderForm {
   std::optional<MtpOptions> mtp = std::nullopt;
 };
 
-// Embedding, a stack of blocks with rotary positions, final norm, head (Touvron et al. 2023). Block: movable, called
-// as block(context, stream, rope). With multi-token prediction there is one block more, made as layer c.layers.
+// Embedding, a stack of blocks with rotary positions, final norm, head (Touvron et al. 2023). Block: movable, with a
+// member `attention`, called as block(context, stream, rope). With multi-token prediction there is one block more, made
+// as layer c.layers.
 template <class Block>
 class Decoder : public CausalModel {
  public:
@@ -35,6 +36,14 @@ class Decoder : public CausalModel {
     return run_block(
         context, stream, recompute_of(layer),
         [this, &block](ForwardContext& inner, const Residual& entering) { return block(inner, entering, rope_); });
+  }
+  void watch_scores() override {
+    for (Block& block : blocks_) block.attention.watch_scores();
+  }
+  std::vector<AttentionLayer> attention_layers() const override {
+    std::vector<AttentionLayer> layers;
+    for (const Block& block : blocks_) layers.push_back(block.attention.description());
+    return layers;
   }
 
  protected:

@@ -40,6 +40,7 @@ class Dense {
   void split_inputs(const TensorParallel& tp, int64_t units);
 
   Pack& weight() const { return *weight_; }
+  Pack* bias() const { return bias_; }  // null: there is none
 
  private:
   enum class Split : uint8_t { kNone, kOutputs, kInputs };

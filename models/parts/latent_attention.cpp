@@ -2,7 +2,6 @@
 
 #include "core/error.h"
 #include "kernels/ops/column_blocks.h"
-#include "parallel/ops/context_attention.h"
 #include "parallel/ops/row_exchange.h"
 
 #include <cmath>
@@ -46,6 +45,7 @@ LatentAttention::LatentAttention(ParameterRegistry& registry, const std::string&
       query_rank_(o.query_rank),
       latent_rank_(o.latent_rank),
       layer_(o.layer),
+      watch_{name},
       down_(registry, name + ".down", down_outputs(name, o), {o.width, o.bias, o.stddev}),
       q_norm_(o.query_rank > 0 ? std::optional(make_norm(registry, name + ".q_norm", o.query_rank, o)) : std::nullopt),
       kv_norm_(make_norm(registry, name + ".kv_norm", o.latent_rank, o)),
@@ -71,7 +71,7 @@ LatentAttention::Rows LatentAttention::make_rows(ForwardContext& context, const 
 
 Var LatentAttention::attend(ForwardContext& context, const Rows& rows, const RopeTable& rope) const {
   const Var kv = kv_up_(context, rows.latent);
-  return context_attention(context, latent_qkv(context, rows.q, kv, rows.k_rope, heads_, rope), shape_, cp_);
+  return watched_attention(context, latent_qkv(context, rows.q, kv, rows.k_rope, heads_, rope), shape_, cp_, watch_);
 }
 
 Var LatentAttention::attend_cached(ForwardContext& context, const Rows& rows, const RopeTable& rope) const {
@@ -108,6 +108,16 @@ void LatentAttention::split_heads(const TensorParallel& tp) {
   out_.split_inputs(tp, heads);
   heads_.heads /= tp.size();
   shape_.heads = shape_.kv_heads = heads_.heads;
+  watch_.first_head = tp.rank() * heads_.heads;
+}
+
+AttentionLayer LatentAttention::description() const {
+  const Parameter *q = q_up_.weight().members[0], *kv = kv_up_.weight().members[0];
+  AttentionLayer layer{watch_.name, q->spec.shape[0] / heads_.key_dim()};
+  layer.rows = {{q, heads_.key_dim(), 0, heads_.nope_dim, 0.5},
+                {q, heads_.key_dim(), heads_.nope_dim, heads_.rope_dim, 1},
+                {kv, heads_.up_dim(), 0, heads_.nope_dim, 0.5}};
+  return layer;
 }
 
 }  // namespace deepflow

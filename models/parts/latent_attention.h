@@ -3,9 +3,9 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/latent_attention.h"
 #include "kernels/ops/rope.h"
+#include "models/parts/attention_scores.h"
 #include "models/parts/dense.h"
 #include "models/parts/norm.h"
-#include "parallel/context_parallel.h"
 
 #include <optional>
 #include <string>
@@ -47,6 +47,10 @@ class LatentAttention {
   // Each rank has some rows of every sequence.
   void split_sequences(const ContextParallel& cp) { cp_ = &cp; }
 
+  // As NAME (models/parts/attention_scores.h).
+  void watch_scores() { watch_.on = true; }
+  AttentionLayer description() const;
+
  private:
   struct Rows {
     Var q, latent, k_rope;
@@ -59,6 +63,7 @@ class LatentAttention {
   AttentionShape shape_;
   int64_t query_rank_, latent_rank_;
   int layer_;
+  ScoreWatch watch_;
   Dense down_;
   std::optional<OutputNorm> q_norm_;
   OutputNorm kv_norm_;

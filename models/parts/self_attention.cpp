@@ -1,7 +1,5 @@
 #include "models/parts/self_attention.h"
 
-#include "parallel/ops/context_attention.h"
-
 #include <algorithm>
 #include <cmath>
 
@@ -31,6 +29,7 @@ std::vector<Dense::Output> qkv_outputs(const std::string& name, const Options& o
 SelfAttention::SelfAttention(ParameterRegistry& registry, const std::string& name, const Options& o)
     : shape_(attention_shape(o)),
       layer_(o.layer),
+      watch_{name},
       qkv_(registry, name + ".qkv", qkv_outputs(name, o), {o.width, o.qkv_bias, o.stddev}),
       qk_norm_(o.qk_norm_eps ? std::optional<QueryKeyNorm>(std::in_place, registry, name, o.head_dim, *o.qk_norm_eps)
                              : std::nullopt),
@@ -45,7 +44,7 @@ Var SelfAttention::operator()(ForwardContext& context, const Var& x, const RopeT
 
 Var SelfAttention::attend(ForwardContext& context, const Var& qkv) const {
   if (context.cache) return {attention_cached(context, qkv.value, shape_, *context.cache, layer_)};
-  return context_attention(context, qkv, shape_, cp_);
+  return watched_attention(context, qkv, shape_, cp_, watch_);
 }
 
 void SelfAttention::split_heads(const TensorParallel& tp) {
@@ -54,6 +53,24 @@ void SelfAttention::split_heads(const TensorParallel& tp) {
   out_.split_inputs(tp, shape_.heads);
   shape_.heads /= tp.size();
   shape_.kv_heads = std::max<int64_t>(1, shape_.kv_heads / tp.size());
+  watch_.first_head = tp.rank() * shape_.heads;
+}
+
+AttentionLayer SelfAttention::description() const {
+  const auto heads_of = [&](size_t member) { return qkv_.weight().members[member]->spec.shape[0] / shape_.head_dim; };
+  AttentionLayer layer{watch_.name, heads_of(0)};
+  if (qk_norm_) layer.bound = "queries and keys are normed";
+  if (shape_.softcap > 0) layer.bound = "scores have a soft cap";
+  const bool shared_keys = heads_of(1) < layer.heads;
+  for (const Pack* pack : {&qkv_.weight(), qkv_.bias()}) {
+    if (!pack) continue;
+    const auto add = [&](size_t member, double power) {
+      layer.rows.push_back({pack->members[member], shape_.head_dim, 0, shape_.head_dim, power});
+    };
+    add(0, shared_keys ? 1 : 0.5);
+    if (!shared_keys) add(1, 0.5);
+  }
+  return layer;
 }
 
 }  // namespace deepflow

@@ -2,9 +2,9 @@
 
 #include "kernels/ops/attention.h"
 #include "kernels/ops/rope.h"
+#include "models/parts/attention_scores.h"
 #include "models/parts/dense.h"
 #include "models/parts/norm.h"
-#include "parallel/context_parallel.h"
 
 #include <optional>
 #include <string>
@@ -37,12 +37,17 @@ class SelfAttention {
   // Each rank has some rows of every sequence.
   void split_sequences(const ContextParallel& cp) { cp_ = &cp; }
 
+  // As NAME (models/parts/attention_scores.h). Biases belong to the rows.
+  void watch_scores() { watch_.on = true; }
+  AttentionLayer description() const;
+
  private:
   Var attend(ForwardContext& context, const Var& qkv) const;
 
   AttentionShape shape_;  // heads of this rank
   const ContextParallel* cp_ = nullptr;
   int layer_;
+  ScoreWatch watch_;
   Dense qkv_;
   std::optional<QueryKeyNorm> qk_norm_;
   Dense out_;

@@ -5,10 +5,11 @@
 
 namespace deepflow {
 
-Var context_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel* cp) {
-  if (!is_split(cp)) return attention(context, qkv, shape);
-  if (cp->method == ContextMethod::kRing) return ring_attention(context, qkv, shape, *cp);
-  return ulysses_attention(context, qkv, shape, *cp);
+Var context_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel* cp,
+                      std::span<float> largest) {
+  if (!is_split(cp)) return attention(context, qkv, shape, largest);
+  if (cp->method == ContextMethod::kRing) return ring_attention(context, qkv, shape, *cp, largest);
+  return ulysses_attention(context, qkv, shape, *cp, largest);
 }
 
 }  // namespace deepflow

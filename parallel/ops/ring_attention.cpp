@@ -119,8 +119,9 @@ void check_ring(const ForwardContext& context, const Tensor& qkv, const Attentio
 
 }  // namespace
 
-Var ring_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp) {
-  if (!is_split(&cp)) return attention(context, qkv, shape);
+Var ring_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp,
+                   std::span<float> largest) {
+  if (!is_split(&cp)) return attention(context, qkv, shape, largest);
   check_ring(context, qkv.value, shape, cp);
   const RowInfo& rows = context.rows;
   std::vector<RingPair> plan = ring_plan(rows, shape.window, cp.rank(), cp.size());
@@ -139,7 +140,7 @@ Var ring_attention(ForwardContext& context, const Var& qkv, const AttentionShape
       if (under_way) under_way->wait(context.stream);
       std::swap(kv.here, kv.next);
     }
-    ring_forward_finish(context.runtime, local, plan, sums);
+    ring_forward_finish(context.runtime, local, plan, sums, largest);
   }
   Tensor o = local.o;
   if (!context.tape) return {std::move(o)};

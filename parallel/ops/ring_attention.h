@@ -19,6 +19,8 @@ namespace deepflow {
 // and up to three f32 buffers of gradients that travel. Kept for backward: qkv, o and the log-sum-exp, all local.
 // Bytes that a rank sends, with n ranks, M local rows, e bytes an element, c = kv_heads * (head_dim + value_dim):
 //   forward (n - 1) M c e, backward (n - 1) M c (e + 4).
-Var ring_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp);
+// largest: of the local rows.
+Var ring_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp,
+                   std::span<float> largest = {});
 
 }  // namespace deepflow

@@ -83,15 +83,19 @@ void forward(Runtime& runtime, const RingRows& local, const RingPair& pair, cons
 }
 
 template <class T>
-void finish(Runtime& runtime, const RingRows& local, const RingPair& pair, const RingSums& sums) {
+void finish(Runtime& runtime, const RingRows& local, const RingPair& pair, const RingSums& sums,
+            std::span<float> largest) {
   auto* kernel = DF_KERNEL(runtime.isa(), attention_forward_finish<T>);
   const PairGroups<T> groups(local, pair, local.qkv);
-  const int64_t count = static_cast<int64_t>(pair.sequences.size()) * local.shape.kv_heads;
-  runtime.pool().parallel_for_dynamic(count, [&](int64_t i) {
+  const AttentionTasks whole(runtime, static_cast<int64_t>(pair.sequences.size()), local.shape.kv_heads, 1);
+  LargestScores scores(whole, groups.heads(), !largest.empty());
+  runtime.pool().parallel_for_dynamic(whole.groups, [&](int64_t i) {
     auto a = groups(i);
     a.state = groups.state(i, sums);
+    a.largest = scores.place(i, 0);
     kernel(a);
   });
+  scores.raise(largest);
 }
 
 template <class T>
@@ -133,10 +137,11 @@ void ring_forward(Runtime& runtime, const RingRows& local, const RingPair& pair,
   with_compute_type(local.qkv.dtype(), [&](auto t) { forward<decltype(t)>(runtime, local, pair, kv, sums); });
 }
 
-void ring_forward_finish(Runtime& runtime, const RingRows& local, const std::vector<RingPair>& plan, RingSums& sums) {
+void ring_forward_finish(Runtime& runtime, const RingRows& local, const std::vector<RingPair>& plan, RingSums& sums,
+                         std::span<float> largest) {
   with_compute_type(local.qkv.dtype(), [&](auto t) {
     for (const RingPair& pair : plan)
-      if (pair.query.first == pair.key.first) finish<decltype(t)>(runtime, local, pair, sums);
+      if (pair.query.first == pair.key.first) finish<decltype(t)>(runtime, local, pair, sums, largest);
   });
 }
 

@@ -180,8 +180,9 @@ RowInfo whole_rows(ForwardContext& context, const Deal& deal) {
 
 }  // namespace
 
-Var ulysses_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp) {
-  if (!is_split(&cp)) return attention(context, qkv, shape);
+Var ulysses_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp,
+                      std::span<float> largest) {
+  if (!is_split(&cp)) return attention(context, qkv, shape, largest);
   const Deal deal{cp, shape, context.rows.batch, context.rows.sequence};
   DF_ASSERT(qkv.value.rows() == deal.rows() && qkv.value.cols() == shape.qkv_width(), "qkv {} for {} rows",
             qkv.value.shape().to_string(), deal.rows());
@@ -196,7 +197,10 @@ Var ulysses_attention(ForwardContext& context, const Var& qkv, const AttentionSh
   if (context.tape)
     by_heads =
         context.tape->record(std::make_unique<QkvByHeadsNode>(deal), std::span(&qkv, 1), std::move(by_heads.value));
-  const Var o = attention(whole, by_heads, deal.shape_here());
+  const AttentionShape here = deal.shape_here();
+  if (!largest.empty())
+    largest = largest.subspan(static_cast<size_t>(cp.rank() * here.heads), static_cast<size_t>(here.heads));
+  const Var o = attention(whole, by_heads, here, largest);
   Tensor by_rows = o_by_rows(context.runtime, context.stream, deal, o.value, "ulysses_attention o");
   if (!context.tape) return {std::move(by_rows)};
   return context.tape->record(std::make_unique<OByRowsNode>(deal), std::span(&o, 1), std::move(by_rows));

@@ -16,6 +16,8 @@ namespace deepflow {
 // Bytes that a rank sends, with n ranks, M local rows, e bytes an element, h = heads / n, k = max(1, kv_heads / n):
 //   forward (n - 1) M e (head_dim + value_dim) (h + k), and (n - 1) 4 M for document_start; backward the same without
 //   the latter.
-Var ulysses_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp);
+// largest: of the heads that this rank sees whole sequences of, all rows; those of the others stay as they are.
+Var ulysses_attention(ForwardContext& context, const Var& qkv, const AttentionShape& shape, const ContextParallel& cp,
+                      std::span<float> largest = {});
 
 }  // namespace deepflow

@@ -42,7 +42,7 @@ std::vector<ParallelOptions> layouts(int ranks) {
 // The same with the experts over all ranks of a stage, whole or in halves.
 std::vector<ParallelOptions> layouts(int ranks, const std::string& family) {
   std::vector<ParallelOptions> found = layouts(ranks);
-  if (family != "mixtral" && family != "mtp_moe") return found;
+  if (family != "mixtral" && family != "mtp_moe" && family != "deepseek_v3") return found;
   const size_t plain = found.size();
   for (size_t i = 0; i < plain; ++i) {
     ParallelOptions p = found[i];
@@ -68,7 +68,7 @@ TinyOptions options_for(const ParallelOptions& parallel, const std::string& fami
   o.balance.capacity = 1.5;
   // With smaller weights a router's scores come so near to ties that one rank alone parts from itself with other
   // micro-batches.
-  if (family == "mtp_moe") o.init_std = 0.1f;
+  if (family == "mtp_moe" || family == "deepseek_v3") o.init_std = 0.1f;
   return o;
 }
 
@@ -104,6 +104,36 @@ TEST(Layouts, TiedMultiTokenPredictionFollowsTheCurveOfOneRank) {
     for (size_t i = 0; i < alone.size(); ++i)
       ASSERT_NEAR(together[i], alone[i], 2e-5 * alone[i]) << text_of(parallel) << " value " << i;
   }
+}
+
+// Heads on other ranks, key heads on several, rows on several, parts of a matrix on several.
+TEST(Layouts, FollowTheCurveOfOneRankWithQkClip) {
+  for (const std::string family : {"llama", "gpt2", "mtp_moe", "deepseek_v3"})
+    for (const ParallelOptions& parallel : layouts(world().size(), family)) {
+      TinyOptions o = options_for(parallel, family);
+      o.init_std = 0.2f;
+      o.query_rank = family == "deepseek_v3" ? 12 : 0;
+      o.optim.qk_clip = 0.5;
+      TinyRun run(o, &world());
+      const std::vector<StepReport> together = run.train(4);
+      o.parallel = {};
+      const std::vector<StepReport> alone = TinyRun(o).train(4);
+      SCOPED_TRACE(family + " " + text_of(parallel));
+      for (size_t i = 0; i < alone.size(); ++i) {
+        ASSERT_NEAR(together[i].loss, alone[i].loss, 2e-5 * alone[i].loss) << i;
+        ASSERT_NEAR(together[i].gradient_norm, alone[i].gradient_norm, 2e-5 * alone[i].gradient_norm) << i;
+        ASSERT_GT(alone[i].score_figures->clipped, 0);
+        ASSERT_EQ(together[i].scores.size(), alone[i].scores.size());
+        for (size_t l = 0; l < alone[i].scores.size(); ++l) {
+          ASSERT_EQ(together[i].scores[l].layer, alone[i].scores[l].layer);
+          ASSERT_EQ(together[i].scores[l].largest.size(), 4u);
+          for (size_t h = 0; h < 4; ++h)
+            ASSERT_NEAR(together[i].scores[l].largest[h], alone[i].scores[l].largest[h],
+                        2e-5 * std::abs(alone[i].scores[l].largest[h]))
+                << i << " " << alone[i].scores[l].layer << " " << h;
+        }
+      }
+    }
 }
 
 TEST(Layouts, KeepTheirBitsUnderRecomputation) {

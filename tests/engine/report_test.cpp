@@ -47,6 +47,13 @@ TEST(ProgressLine, SaysWhatAUserWatches) {
             "step 120/600  loss 4.4124  grad 0.613  lr 1.90e-03  11.2k tok/s  mfu 60 %  mem 0.41 GB  eta 5m51s");
 }
 
+TEST(ProgressLine, TellsTheLargestScoreWhereItIsKnown) {
+  ProgressFigures f;
+  EXPECT_THAT(progress_line(f), Not(HasSubstr("score")));
+  f.score = 87.26;
+  EXPECT_THAT(progress_line(f), HasSubstr("  score 87.3  "));
+}
+
 TEST(ProgressLine, WritesDurationsAndCountsShort) {
   EXPECT_EQ(short_duration(0), "0s");
   EXPECT_EQ(short_duration(59.4), "59s");

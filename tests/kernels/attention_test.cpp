@@ -57,9 +57,15 @@ struct AttentionBench : OpBench {
     context.rows.document_start = document_start;
     return context;
   }
-  Tensor run() {
+  Tensor run(std::span<float> largest = {}) {
     ForwardContext forward = context(nullptr);
-    return attention(forward, {qkv}, attention_shape).value;
+    return attention(forward, {qkv}, attention_shape, largest).value;
+  }
+  // Of every head; -infinity where there are no rows.
+  std::vector<double> largest() {
+    std::vector<float> scores(static_cast<size_t>(shape.heads), -std::numeric_limits<float>::infinity());
+    run(scores);
+    return {scores.begin(), scores.end()};
   }
   Tensor gradient() {
     Tape tape;
@@ -78,7 +84,7 @@ struct AttentionBench : OpBench {
 };
 
 struct Reference {
-  std::vector<double> o, dqkv;
+  std::vector<double> o, dqkv, largest;
 };
 
 // The definition, row by row, in double precision.
@@ -87,7 +93,8 @@ Reference reference(const AttentionBench& b) {
   const auto x = values_of(b.qkv), d = values_of(b.d_o);
   const size_t cols = static_cast<size_t>(b.qkv.cols()), o_cols = static_cast<size_t>(b.d_o.cols());
   const size_t n = static_cast<size_t>(c.head_dim), m = static_cast<size_t>(b.attention_shape.value_columns());
-  Reference ref{std::vector<double>(d.size()), std::vector<double>(x.size())};
+  Reference ref{std::vector<double>(d.size()), std::vector<double>(x.size()),
+                std::vector<double>(static_cast<size_t>(c.heads), -HUGE_VAL)};
   for (int64_t batch = 0; batch < c.batch; ++batch)
     for (int64_t head = 0; head < c.heads; ++head)
       for (int64_t r = 0; r < c.sequence; ++r) {
@@ -106,6 +113,8 @@ Reference reference(const AttentionBench& b) {
           s *= static_cast<double>(b.attention_shape.scale);
           const double cap = static_cast<double>(c.softcap), squashed = c.softcap > 0 ? std::tanh(s / cap) : 0;
           w.push_back(std::exp(c.softcap > 0 ? cap * squashed : s));
+          double& largest = ref.largest[static_cast<size_t>(head)];
+          largest = std::max(largest, c.softcap > 0 ? cap * squashed : s);
           slopes.push_back((1 - squashed * squashed) * static_cast<double>(b.attention_shape.scale));
           sum += w.back();
         }
@@ -141,6 +150,10 @@ void expect_matches_reference(const Case& c, DType dtype, const RuntimeOptions& 
   const Reference ref = reference(bench);
   EXPECT_LT(relative_error(values_of(bench.run()), ref.o), testing::rounding_tolerance(dtype, 6e-7, 6e-3));
   EXPECT_LT(relative_error(values_of(bench.gradient()), ref.dqkv), testing::rounding_tolerance(dtype, 1e-6, 8e-3));
+  const std::vector<double> largest = bench.largest();
+  const double tolerance = c.softcap > 0 ? testing::rounding_tolerance(dtype, 2e-6, 6e-3) : 2e-6;
+  for (size_t h = 0; h < largest.size(); ++h)
+    EXPECT_NEAR(largest[h], ref.largest[h], tolerance * std::abs(ref.largest[h]));
 }
 
 const Case kCases[] = {
@@ -183,6 +196,26 @@ TEST(Attention, ResultDoesNotDependOnTheCutIntoParts) {
     expect_matches_reference({1, 300, 4, 1, 32, 0, true}, DType::kF32, options);
     expect_matches_reference({1, 300, 2, 2, 32, 70, false}, DType::kBF16, options);
     expect_matches_reference({1, 300, 2, 1, 48, 70, true, 0, 20}, DType::kF32, options);
+  }
+}
+
+TEST(Attention, AskingForTheLargestScoresChangesNoBitOfTheResult) {
+  for (const DType dtype : testing::kComputeDtypes) {
+    AttentionBench bench({2, 150, 4, 2, 24, 40, true}, dtype);
+    std::vector<float> scores(4, 1e9f);
+    EXPECT_EQ(values_of(bench.run(scores)), values_of(bench.run()));
+    EXPECT_EQ(scores, std::vector<float>(4, 1e9f));  // they are only raised
+  }
+}
+
+TEST(Attention, LargestScoresDoNotDependOnTheCutIntoParts) {
+  std::vector<std::vector<double>> found;
+  for (const int threads : {1, 2, 3, 5}) {
+    RuntimeOptions options;
+    options.threads = threads;
+    AttentionBench bench({2, 300, 4, 2, 32, 70, true}, DType::kF32, options);
+    found.push_back(bench.largest());
+    EXPECT_EQ(found.back(), found.front()) << threads;
   }
 }
 
@@ -269,6 +302,7 @@ TEST(Attention, WorkingMemoryGrowsWithTheLengthAndNotWithItsSquare) {
 TEST(Attention, ZeroRowsPass) {
   AttentionBench bench({0, 16, 2, 2, 16}, DType::kF32);
   EXPECT_EQ(bench.run().num_elements(), 0);
+  EXPECT_EQ(bench.largest(), std::vector<double>(2, -HUGE_VAL));
   EXPECT_EQ(bench.gradient().num_elements(), 0);
 }
 

@@ -45,6 +45,7 @@ std::vector<int32_t> document_starts(const Case& c) {
 
 struct Result {
   std::vector<double> o, dqkv;
+  std::vector<double> largest;  // score of each head, over all ranks
 };
 
 // The whole sequences, the same on every rank, and attention over all of their rows or those of this rank.
@@ -105,10 +106,12 @@ struct ContextBench : OpBench {
     const Var leaf = tape.leaf(rows_in(spans, qkv));
     Var x = leaf;
     if (shape.rope) x = rope(context, x, shape.heads + shape.kv_heads, table);
-    const Var o = !cp                                  ? attention(context, x, attention_shape)
-                  : cp->method == ContextMethod::kRing ? ring_attention(context, x, attention_shape, *cp)
-                                                       : ulysses_attention(context, x, attention_shape, *cp);
-    Result result{values_of(o.value), {}};
+    std::vector<float> largest(static_cast<size_t>(shape.heads), -HUGE_VALF);
+    const Var o = !cp                                  ? attention(context, x, attention_shape, largest)
+                  : cp->method == ContextMethod::kRing ? ring_attention(context, x, attention_shape, *cp, largest)
+                                                       : ulysses_attention(context, x, attention_shape, *cp, largest);
+    Result result{values_of(o.value), {}, {largest.begin(), largest.end()}};
+    if (cp) result.largest = max_doubles(*cp->comm, result.largest, "largest scores");
     BackwardContext back = backward();
     tape.root(o, {rows_in(spans, d_o), nullptr}, back);
     tape.backward(back);
@@ -121,7 +124,7 @@ struct ContextBench : OpBench {
   // What plain attention over whole sequences gives for this rank's rows.
   Result expected(const ContextParallel& cp) {
     const Result whole = run({{0, shape.sequence}}, nullptr);
-    return {values_here(cp, whole.o, d_o.cols()), values_here(cp, whole.dqkv, qkv.cols())};
+    return {values_here(cp, whole.o, d_o.cols()), values_here(cp, whole.dqkv, qkv.cols()), whole.largest};
   }
   std::vector<double> values_here(const ContextParallel& cp, const std::vector<double>& whole, int64_t cols) {
     std::vector<double> here;
@@ -165,6 +168,7 @@ void expect_like_one_rank(const Case& c, ContextMethod method, DType dtype,
   const Result expected = bench.expected(cp), result = bench.run(bench.spans_here(cp), &cp);
   EXPECT_LT(worst_error(result.o, expected.o), tolerance(dtype, 1e-5));
   EXPECT_LT(worst_error(result.dqkv, expected.dqkv), tolerance(dtype, 1e-5));
+  EXPECT_LT(worst_error(result.largest, expected.largest), 1e-6);
 }
 
 const Case kCases[] = {
