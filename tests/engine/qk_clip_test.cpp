@@ -74,9 +74,9 @@ double between(std::vector<double> values) {
 struct Clipped {
   explicit Clipped(TinyOptions o) {
     {
-      TinyRun run(o);
-      fill_biases(run);
-      before = scores_of_first_batch(run);
+      TinyRun unclipped(o);
+      fill_biases(unclipped);
+      before = scores_of_first_batch(unclipped);
     }
     o.optim.qk_clip = tau = between(before);
     run = std::make_unique<TinyRun>(o);
