@@ -28,8 +28,8 @@ void clip_rows(const ShardPiece& piece, float* values, const ScoreRows& rows, co
 void begin_qk_clip(CausalModel& model) {
   for (const AttentionLayer& layer : model.attention_layers())
     if (layer.bound)
-      throw ConfigError("optim.qk_clip: {} of {}, which bounds the scores already; take optim.qk_clip: 0", layer.bound,
-                        layer.name);
+      throw ConfigError("optim.qk_clip: {}: {}, which bounds the scores already; take optim.qk_clip: 0", layer.name,
+                        layer.bound);
   model.watch_scores();
 }
 

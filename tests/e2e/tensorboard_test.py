@@ -42,9 +42,9 @@ class Tensorboard(EndToEnd):
         lines = [json.loads(line) for line in (self.folder / "run/metrics.jsonl").read_text().splitlines()]
         return [[line["step"], line[key]] for line in lines if key in line]
 
-    def check_scalars(self):
+    def check_scalars(self, *more):
         scalars = self.read_scalars()
-        for tag, key in (("train/loss", "loss"), ("train/gradient_norm", "gradient_norm"), ("train/lr", "lr"),
+        for tag, key in (*more, ("train/loss", "loss"), ("train/gradient_norm", "gradient_norm"), ("train/lr", "lr"),
                          ("speed/tokens_per_second", "tokens_per_second"), ("speed/mfu", "mfu"),
                          ("heldout/loss", "heldout_loss"), ("heldout/bits_per_byte", "heldout_bits_per_byte")):
             read, expected = scalars[tag], self.metrics(key)
@@ -55,6 +55,10 @@ class Tensorboard(EndToEnd):
     def test_reads_what_a_run_wrote(self):
         self.train("train.steps=9", "train.eval_every=3")
         self.check_scalars()
+
+    def test_reads_the_scores_of_attention(self):
+        self.train("train.steps=3", "optim.qk_clip=1e-4")
+        self.check_scalars(("attention/largest_score", "largest_score"), ("attention/clipped_heads", "clipped_heads"))
 
     def test_shows_the_last_run_in_a_folder_only(self):
         self.train("train.steps=9", "train.eval_every=3")

@@ -47,6 +47,20 @@ class TrainingRun(EndToEnd):
         for line in heldout:
             self.assertAlmostEqual(line["heldout_perplexity"], math.exp(line["heldout_loss"]), places=6)
 
+    def test_tells_the_largest_score_with_qk_clip_only(self):
+        job = self.train("train.steps=3", "optim.qk_clip=1e-4", "optim.name=muon", ranks=2)
+        self.assertRegex(job.out, r"step 3/3 .*  score \d+\.\d  ")
+        steps = [line for line in self.metrics() if "loss" in line]
+        self.assertEqual(steps[0]["clipped_heads"], 8)  # all of them; from then on they are near the bound
+        self.assertGreater(steps[0]["largest_score"], 1e-4)
+        for line in steps[1:]:
+            self.assertLess(line["largest_score"], steps[0]["largest_score"])
+            self.assertLessEqual(line["clipped_heads"], 8)
+        self.train("train.steps=1")
+        self.assertNotIn("largest_score", self.metrics()[1])
+        self.assert_refused("optim.qk_clip", "queries and keys are normed",
+                            overrides=["optim.qk_clip=100", "model.family=qwen3"])
+
     def check_picture(self):
         root = xml.etree.ElementTree.parse(self.run_dir / "loss.svg").getroot()
         lines = root.findall("{http://www.w3.org/2000/svg}polyline")
