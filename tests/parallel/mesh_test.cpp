@@ -68,7 +68,8 @@ TEST(ParallelOptions, AreDeclared) {
   EXPECT_NE(group.find("comm_timeout"), nullptr);
   // Unless told otherwise all ranks are data parallel, and share the optimizer state.
   EXPECT_EQ(options.zero, 1);
-  for (const char* key : {"tp", "sp", "tp_overlap", "cp", "cp_method", "ep_overlap", "pp", "vp", "schedule", "layers", "shard"})
+  for (const char* key :
+       {"tp", "sp", "tp_overlap", "cp", "cp_method", "ep_overlap", "pp", "vp", "schedule", "layers", "shard"})
     EXPECT_NE(group.find(key), nullptr) << key;
   EXPECT_EQ(sizes(layout_of(options, 8).axes), "pp 1, dr 1, ds 8, cp 1, tp 1");
 }
