@@ -17,7 +17,7 @@ log: {{tensorboard: false, trace_from: {trace_from}, trace_steps: {trace_steps}}
 WARM = 3  # steps that do not count: connections, first forms
 DP = dict(family="llama", layers=8, width=512, heads=8, ffn=1536, sequence=256, batch=16, precision="bf16")
 TP = dict(family="llama", layers=4, width=512, heads=8, ffn=1536, sequence=256, batch=16, precision="bf16")
-EP = dict(family="mixtral", layers=8, width=512, heads=8, ffn=512, sequence=512, batch=8, precision="bf16")
+EP = dict(family="mixtral", layers=8, width=512, heads=8, ffn=512, sequence=512, batch=16, precision="bf16")
 EP_KEYS = ["model.experts=8", "model.expert_choices=2", "train.micro_batch=1", "parallel.pp=2", "parallel.ep=2",
            "parallel.schedule=dualpipev"]
 EXCHANGES = {"rows for experts, counts", "rows to experts", "rows back from experts", "gradients of rows of experts"}
