@@ -33,15 +33,19 @@ std::vector<int32_t> parse_line(const std::string& line, const std::string& wher
 // The tokens as a batch of a training step: every token but a sequence's last predicts the one behind it.
 struct ProbeBatch {
   std::vector<int32_t> tokens, labels, positions;
+  std::vector<int32_t> next_tokens, next_labels;  // of the row behind each, for multi-token prediction
   std::vector<int64_t> row_ids;
-  std::vector<float> weights;
+  std::vector<float> weights, next_weights;
   RowInfo rows;
 
-  explicit ProbeBatch(const TokenFile& file) : tokens(file.ids) {
+  ProbeBatch(const TokenFile& file, float mtp_weight) : tokens(file.ids) {
     const float weight = 1.0f / static_cast<float>(file.batch * (file.sequence - 1));
     for (int64_t i = 0; i < file.batch * file.sequence; ++i) {
       const int64_t t = i % file.sequence;
-      const bool last = t == file.sequence - 1;
+      const bool last = t == file.sequence - 1, one_but_last = t == file.sequence - 2;
+      next_tokens.push_back(tokens[static_cast<size_t>(i) + (last ? 0 : 1)]);
+      next_labels.push_back(last || one_but_last ? -1 : tokens[static_cast<size_t>(i) + 2]);
+      next_weights.push_back(last || one_but_last ? 0.0f : mtp_weight * weight);
       labels.push_back(last ? -1 : tokens[static_cast<size_t>(i) + 1]);
       weights.push_back(last ? 0.0f : weight);
       positions.push_back(static_cast<int32_t>(t));
@@ -70,15 +74,24 @@ float run_loss(Machine& machine, ProbeBatch& batch, bool gradients) {
   Tape tape;
   ForwardContext context = forward_context(machine, batch);
   if (gradients) context.tape = &tape;
-  const Tensor weights = Tensor::wrap(batch.weights.data(), {batch.rows.rows()}, DType::kF32);
+  const auto weights = [&](std::vector<float>& values) {
+    return Tensor::wrap(values.data(), {batch.rows.rows()}, DType::kF32);
+  };
+  const Var hidden = machine.model.hidden(context, batch.as_tensor(batch.tokens));
   const LossResult result =
-      machine.model.loss(context, batch.as_tensor(batch.tokens), batch.as_tensor(batch.labels), weights);
+      machine.model.loss_of(context, hidden, batch.as_tensor(batch.labels), weights(batch.weights));
   if (!gradients) return *result.loss.value.data<float>();
   machine.store.begin_step(1, nullptr);
   BackwardContext backward{rt, machine.stream, machine.store,
                            [&rt](Tensor& into, const Tensor& x) { accumulate_gradient(rt, into, x); }};
   Tensor seed = Tensor::empty(rt.memory(), {1}, DType::kF32);
   fill(rt, seed, 1);
+  if (machine.model.shape().mtp > 0) {
+    const Var ahead = machine.model.hidden_ahead(context, hidden, batch.as_tensor(batch.next_tokens));
+    const LossResult next =
+        machine.model.loss_of(context, ahead, batch.as_tensor(batch.next_labels), weights(batch.next_weights));
+    tape.root(next.loss, {seed, nullptr}, backward);
+  }
   tape.root(result.loss, {seed, nullptr}, backward);
   tape.backward(backward);
   machine.store.finish_gradients(machine.stream);
@@ -120,7 +133,7 @@ void probe(const RunOptions& options, const ProbeOptions& probe_options) {
   Machine machine = session.machine();
   const ModelShape& shape = machine.model.shape();
   const TokenFile file = read_token_file(probe_options.tokens, shape.vocabulary);
-  ProbeBatch batch(file);
+  ProbeBatch batch(file, machine.model.mtp_weight());
   set_initial_values(session, options);
 
   std::vector<SafetensorsItem> items = {{"logits", DType::kF32, {file.batch, file.sequence, shape.vocabulary}},

@@ -107,7 +107,7 @@ class CausalModel {
   // predicts the token behind that one. Its block is layer shape().layers, of the last chunk, and treated as the last
   // layer is (recomputation); in generation it has that layer of the cache.
   Var hidden_ahead(ForwardContext& context, const Var& hidden, const Tensor& next_tokens) const;
-  float mtp_weight() const { return mtp_->weight(); }  // of the module's loss beside the model's
+  float mtp_weight() const { return mtp_ ? mtp_->weight() : 0; }  // of the module's loss beside the model's; 0: none
 
   // From now on attention reports its scores to the context's statistics (models/parts/attention_scores.h).
   virtual void watch_scores() = 0;

@@ -13,11 +13,13 @@ import zlib
 import expert_names
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM,
                           Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
                           MixtralConfig, MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
                           Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
+from transformers.modeling_layers import MtpLayer
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3DecoderLayer, DeepseekV3RMSNorm
 
 BATCH, SEQUENCE, VOCABULARY = 2, 17, 97
 NO_ENDS = dict(bos_token_id=None, eos_token_id=None)
@@ -79,7 +81,20 @@ CASES = {
                          n_group=4, topk_group=2, routed_scaling_factor=2.5, first_k_dense_replace=1,
                          attention_bias=True, max_position_embeddings=32, vocab_size=VOCABULARY, rope_parameters=YARN,
                          num_nextn_predict_layers=0, **NO_ENDS)),
+    # With the module of multi-token prediction: gradients are those of both losses.
+    "deepseek_v3_mtp": DeepseekV3ForCausalLM(
+        DeepseekV3Config(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, num_key_value_heads=4,
+                         q_lora_rank=10, kv_lora_rank=12, qk_nope_head_dim=4, qk_rope_head_dim=4, v_head_dim=6,
+                         intermediate_size=24, moe_intermediate_size=8, n_routed_experts=4, n_shared_experts=1,
+                         num_experts_per_tok=2,
+                         n_group=1, topk_group=1, first_k_dense_replace=1, max_position_embeddings=32,
+                         vocab_size=VOCABULARY, num_nextn_predict_layers=1, **NO_ENDS)),
 }
+MTP_WEIGHT = 0.3
+
+
+def correction_biases(model):
+    return {name: b for name, b in model.named_buffers() if name.endswith("e_score_correction_bias")}
 
 
 def randomise(model, generator):
@@ -91,9 +106,37 @@ def randomise(model, generator):
             if name.endswith(".mlp.gate.weight"):
                 noise *= 2  # clear choices: what is nearly a tie falls either way in bf16
             p.copy_((noise + (1.0 if gain and model.config.model_type != "gemma2" else 0.0)).bfloat16())
-        for name, b in model.named_buffers():
-            if name.endswith("e_score_correction_bias"):
-                b.copy_((torch.randn(b.shape, generator=generator) * 0.25).bfloat16())
+        for b in correction_biases(model).values():
+            b.copy_((torch.randn(b.shape, generator=generator) * 0.25).bfloat16())
+
+
+def make_module(model):
+    """transformers' own module of multi-token prediction, beside a model that has none of it in memory."""
+    return MtpLayer(model.config, DeepseekV3DecoderLayer, DeepseekV3RMSNorm, model.config.num_hidden_layers)
+
+
+def module_loss(model, module, ids):
+    hidden = model.model(ids).last_hidden_state[:, :-1]
+    rows = hidden.shape[1]
+    positions = torch.arange(rows)[None]
+    mask = torch.full((rows, rows), float("-inf")).triu(1)[None, None]
+    ahead = module(model.model.embed_tokens(ids[:, 1:]), hidden, model.model.rotary_emb(hidden, positions), mask,
+                   positions, None)
+    logits = model.lm_head(ahead)[:, :-1]
+    targets = ids[:, 2:]
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+    return losses / (ids.shape[0] * (ids.shape[1] - 1))
+
+
+def public_names(tensors, layer):
+    """Of the module, as the published files of DeepSeek-V3 have them."""
+    names = {"post_norm.": "shared_head.norm.", "mtp_block.": ""}
+    out = {}
+    for name, t in tensors.items():
+        for theirs, public in names.items():
+            name = public + name[len(theirs):] if name.startswith(theirs) else name
+        out[f"model.layers.{layer}.{name}"] = t
+    return out
 
 
 def main():
@@ -111,8 +154,19 @@ def main():
         (folder / "tokens.txt").write_text("".join(" ".join(map(str, row)) + "\n" for row in ids.tolist()))
         output = model(input_ids=ids, labels=ids)
         output.loss.backward()
+        parameters = dict(model.named_parameters())
+        if getattr(model.config, "num_nextn_predict_layers", 0) > 0:
+            module = make_module(model)
+            randomise(module, generator)
+            (MTP_WEIGHT * module_loss(model, module, ids)).backward()
+            layer = model.config.num_hidden_layers
+            parameters |= public_names(dict(module.named_parameters()), layer)
+            saved = public_names(dict(module.named_parameters()) | correction_biases(module), layer)
+            saved = {n: t.detach().bfloat16().clone() for n, t in expert_names.as_in_files(model, saved).items()}
+            whole = load_file(folder / "model.safetensors") | saved
+            save_file(whole, folder / "model.safetensors", {"format": "pt"})
         expected = {"logits": output.logits.detach(), "loss": output.loss.detach()}
-        expected |= expert_names.as_in_files(model, {n: p.grad for n, p in model.named_parameters()})
+        expected |= expert_names.as_in_files(model, {n: p.grad for n, p in parameters.items()})
         save_file({n: t.contiguous() for n, t in expected.items()}, folder / "expected.safetensors")
         print(f"{name}: loss {output.loss.item():.6f}, transformers {transformers.__version__}")
 

@@ -173,7 +173,7 @@ TEST(InitFrom, ARouterBiasThatTheFolderLacksBeginsAtZero) {
 
 INSTANTIATE_TEST_SUITE_P(Goldens, Parity,
                          ::testing::Values("gpt2", "llama", "llama_scaled", "mixtral", "qwen3_moe", "deepseek_v2",
-                                           "deepseek_v3", "qwen2", "qwen3", "gemma2"),
+                                           "deepseek_v3", "deepseek_v3_mtp", "qwen2", "qwen3", "gemma2"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace
