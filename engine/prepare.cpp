@@ -51,6 +51,9 @@ void set_initial_values(Session& session, const RunOptions& options) {
     return;
   }
   const HfFolder folder(options.model.init_from);
+  // Folders that transformers writes lack the module of multi-token prediction: it begins as in a new model.
+  const bool has_module = session.model().shape().mtp > 0;
+  if (has_module) session.store().initialise(options.train.seed);
   // A rank may keep less than the local part: one parameter at a time passes through memory.
   const Parameter* loading = nullptr;
   Tensor value;
@@ -69,6 +72,7 @@ void set_initial_values(Session& session, const RunOptions& options) {
   keep();
   for (const Parameter& p : session.registry().parameters()) {
     if (!p.pack->local || loaded.count(&p) > 0) continue;
+    if (has_module && p.spec.init.kind != Initialiser::Kind::kConstant) continue;
     DF_ASSERT(p.spec.init.kind == Initialiser::Kind::kConstant, "{} was not in the folder", p.spec.name);
     value = Tensor::empty(session.runtime().memory(), p.local_shape, DType::kF32);
     fill(session.runtime(), value, p.spec.init.value);

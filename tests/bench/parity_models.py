@@ -26,6 +26,7 @@ class Case:
     shard_size: str = "5GB"
     dialect: int = 5  # of config.json: that of transformers 4 or 5
     bare: bool = False  # names without "transformer." or "model."
+    module: bool = False  # with one of multi-token prediction, which transformers leaves out of its model and folders
 
     def save(self, folder: pathlib.Path):
         body = self.model.base_model if self.bare else self.model
@@ -100,11 +101,11 @@ DEEPSEEK = {2: (DeepseekV2Config, DeepseekV2ForCausalLM), 3: (DeepseekV3Config, 
 
 
 def deepseek(version, layers=3, width=32, heads=4, ranks=(20, 16), dims=(12, 8, 10), ffn=(56, 16), experts=8, choices=3,
-             groups=(4, 2), dense=1, shared=1, positions=64, vocabulary=257, **more):
+             groups=(4, 2), dense=1, shared=1, modules=0, positions=64, vocabulary=257, **more):
     """ranks: of latent queries and of latent keys and values; dims: columns of a head without positions, with, and of
     a value; ffn: of the dense layers, of an expert; groups: of experts, of those that a token may use."""
     config, model = DEEPSEEK[version]
-    more |= dict(topk_method="group_limited_greedy") if version == 2 else dict(num_nextn_predict_layers=0)
+    more |= dict(topk_method="group_limited_greedy") if version == 2 else dict(num_nextn_predict_layers=modules)
     return model(
         config(num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads,
                num_key_value_heads=heads, q_lora_rank=ranks[0],
@@ -155,10 +156,11 @@ def cases():
         Case("deepseek_v2_bf16_shards_v4", deepseek(2, attention_bias=True), dtype=torch.bfloat16, shard_size="20KB",
              dialect=4),
         Case("deepseek_v3", deepseek(3)),
+        Case("deepseek_v3_module", deepseek(3, modules=1), module=True),
         Case("deepseek_v3_biases_yarn", deepseek(3, 4, dense=2, attention_bias=True, rope_parameters=YARN,
                                                  tie_word_embeddings=True), sequence=33, dialect=4),
         Case("deepseek_v3_moderate", deepseek(3, 4, 256, 8, (96, 64), (32, 16, 32), (768, 128), 16, 4, (4, 2), 1, 1,
-                                              256, 5000), batch=2, sequence=256),
+                                              0, 256, 5000), batch=2, sequence=256),
         Case("llama_moderate", llama(6, 384, 6, 2, 1024, 256, 5000, tie_word_embeddings=True), batch=2, sequence=256),
     ]
     for case in made:

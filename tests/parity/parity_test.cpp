@@ -14,6 +14,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <vector>
 
 namespace deepflow {
@@ -145,6 +147,29 @@ std::vector<float> initial_masters(const RunOptions& options) {
     values.insert(values.end(), t.data<float>(), t.data<float>() + t.num_elements());
   }
   return values;
+}
+
+// transformers writes folders like this one.
+TEST(InitFrom, AModuleThatTheFolderLacksBeginsAsInANewModel) {
+  const ScratchFolder scratch;
+  std::filesystem::copy(golden("deepseek_v3"), scratch / "in");
+  std::ifstream before(golden("deepseek_v3") + "/config.json");
+  nlohmann::json config = nlohmann::json::parse(before);
+  config["num_nextn_predict_layers"] = 1;
+  std::ofstream(scratch / "in/config.json") << config;
+  const RunOptions options = options_of(scratch / "in", "f32");
+  const auto comm = make_self_communicator("test");
+  Session session(options.model, session_options(options, *comm)),
+      fresh(options.model, session_options(options, *comm));
+  set_initial_values(session, options);
+  fresh.store().initialise(options.train.seed);
+  const auto values = [](Session& s, const char* name) {
+    const Tensor t = s.store().master(*s.registry().find(name));
+    return std::vector<float>(t.data<float>(), t.data<float>() + t.num_elements());
+  };
+  for (const char* name : {"mtp.projection.weight", "layers.3.moe.gate.weight", "mtp.norm.weight"})
+    EXPECT_EQ(values(session, name), values(fresh, name)) << name;
+  EXPECT_NE(values(session, "layers.2.moe.gate.weight"), values(fresh, "layers.2.moe.gate.weight"));
 }
 
 TEST(InitFrom, ReadsExpertsThatAreFused) {
