@@ -62,6 +62,7 @@ std::vector<ExpertLoad> sum_expert_loads(const Machine& machine, const Statistic
     load.balance_loss = next[1];
     load.z_loss = next[2];
     load.sent = std::llround(next[3]);
+    load.closest = -value_of(statistics.maxima(), layer.name + "/closest");
     next += kFigures;
     loads.push_back(std::move(load));
   }

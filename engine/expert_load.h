@@ -17,6 +17,7 @@ struct ExpertLoad {
   double balance_loss = 0, z_loss = 0;  // as the step's gradient counts them
   int64_t sent =
       0;  // rows that went to experts of other ranks, once for each part of each choice: as the layout has it
+  double closest = 0;  // how narrowly this rank's rows chose (kernels/ops/closest_choice.h); of no other rank
 
   int64_t total() const;
   double imbalance() const;      // the largest load over the mean one: 1 when they are even

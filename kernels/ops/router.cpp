@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/cpu/router.h"
+#include "kernels/ops/closest_choice.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/kept_input.h"
 #include "kernels/ops/matmul.h"
@@ -129,7 +130,8 @@ Var router_scores(ForwardContext& context, const Var& logits, RouterScore kind) 
   return context.tape->record(std::make_unique<ScoresNode>(scores, kind), std::span(&logits, 1), scores);
 }
 
-Tensor choose_experts(ForwardContext& context, const Tensor& scores, const Routing& routing, Pack* bias) {
+Tensor choose_experts(ForwardContext& context, const Tensor& scores, const Routing& routing, Pack* bias,
+                      double& closest) {
   Runtime& rt = context.runtime;
   auto* kernel = DF_KERNEL(rt.isa(), select_experts);
   const cpu::ExpertSelection selection{scores.cols(), routing.groups, routing.group_best, routing.top_groups,
@@ -141,6 +143,7 @@ Tensor choose_experts(ForwardContext& context, const Tensor& scores, const Routi
   int32_t* out = expert.data<int32_t>();
   rt.pool().parallel_for(scores.rows(), kGrain,
                          [&](int64_t begin, int64_t end) { kernel(s, b, selection, out, begin, end); });
+  if (context.statistics) closest = closest_choice(rt, scores, b, routing);
   if (bias) context.store.release(*bias);
   return expert;
 }
@@ -171,7 +174,7 @@ Routed route(ForwardContext& context, const Var& logits, const Routing& routing,
   Routed result;
   result.scores = router_scores(context, logits, routing.score);
   const Tensor& scores = result.scores.value;
-  result.expert = choose_experts(context, scores, routing, bias);
+  result.expert = choose_experts(context, scores, routing, bias, result.closest);
   auto* kernel = DF_KERNEL(rt.isa(), router_weights);
   Tensor weights = context.empty(result.expert.shape(), DType::kF32);
   const float* s = scores.data<float>();

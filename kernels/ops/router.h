@@ -25,9 +25,10 @@ constexpr int64_t kMostExpertChoices = 64, kMostExpertGroups = 64;
 Var router_logits(ForwardContext& context, const Var& x, Pack& weight);
 
 struct Routed {
-  Var scores;     // f32 [M, E]
-  Tensor expert;  // i32 [M, choices], the best first
-  Var weights;    // f32 [M, choices]: the score of each choice, normalised and scaled
+  Var scores;          // f32 [M, E]
+  Tensor expert;       // i32 [M, choices], the best first
+  Var weights;         // f32 [M, choices]: the score of each choice, normalised and scaled
+  double closest = 0;  // with context.statistics: kernels/ops/closest_choice.h
 };
 
 // Which experts a token goes to, and with what weight. A group's value is the sum of its best experts (group_best),

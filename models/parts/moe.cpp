@@ -124,7 +124,10 @@ MoeLayer::Choice MoeLayer::choose(ForwardContext& context, const Var& x) const {
   if (limited || (has_losses && balance_.loss > 0)) sequences = whole(context, routed.expert);
   if (has_losses) add_losses(context, logits, routed, sequences);
   const Tensor kept = limited ? limit(context, sequences) : routed.expert;
-  if (context.statistics) count(context, routed.expert, kept);
+  if (context.statistics) {
+    count(context, routed.expert, kept);
+    context.statistics->max(name_ + "/closest", -routed.closest);
+  }
   return {kept, routed.weights};
 }
 

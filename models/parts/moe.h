@@ -47,8 +47,9 @@ struct ExpertLayer {
 // [E, F, D] (one pack), NAME.down.weight [E, D, F], NAME.shared.
 //
 // In training its losses are roots on the context's tape. With context.statistics every pass adds NAME/load, choices
-// that fell on each expert, dropped ones included, NAME/dropped, rows that went to experts of other ranks, NAME/sent,
-// and the losses NAME/balance_loss and NAME/z_loss, as the total loss counts them.
+// that fell on each expert, dropped ones included, NAME/dropped, the largest -NAME/closest (closest_choice.h), rows
+// that went to experts of other ranks, NAME/sent, and the losses NAME/balance_loss and NAME/z_loss, as the total loss
+// counts them.
 class MoeLayer {
  public:
   MoeLayer(ParameterRegistry& registry, const std::string& name, const MoeOptions& options);

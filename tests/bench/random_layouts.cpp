@@ -8,7 +8,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cstdio>
+#include <limits>
 
 namespace deepflow {
 namespace {
@@ -18,7 +20,6 @@ using namespace testing;
 constexpr int kSteps = 20;
 constexpr double kLimit = 2e-5;  // of the relative difference, as in random_layouts.py
 constexpr double kSecondsToHang = 120;
-constexpr int kStepsWithoutMoves = 2;  // of choices of experts, as in random_layouts.py
 
 struct Request {
   int64_t cases = 10, first = 0;
@@ -41,6 +42,7 @@ double worst(const std::vector<double>& a, const std::vector<double>& b) {
 struct Course {
   std::vector<double> curve;
   std::vector<std::vector<int64_t>> loads;
+  std::vector<double> closest;  // how narrowly experts were chosen, for every step
 };
 
 Course course_of(TinyRun& run) {
@@ -48,8 +50,11 @@ Course course_of(TinyRun& run) {
   for (const StepReport& report : run.train(kSteps)) {
     course.curve.insert(course.curve.end(), {report.loss, report.gradient_norm});
     course.loads.emplace_back();
-    for (const ExpertLoad& load : report.experts)
+    course.closest.push_back(std::numeric_limits<double>::infinity());
+    for (const ExpertLoad& load : report.experts) {
       course.loads.back().insert(course.loads.back().end(), load.tokens.begin(), load.tokens.end());
+      course.closest.back() = std::min(course.closest.back(), load.closest);
+    }
   }
   return course;
 }
@@ -62,7 +67,8 @@ Course course_of_one_rank(TinyOptions options) {
 
 // Choices that fell on other experts. From the first one that moved, others follow: weights are no longer the same.
 struct Moves {
-  int64_t early = 0, all = 0, choices = 0;  // early: in the first steps
+  int64_t all = 0, choices = 0;
+  size_t first = kSteps;  // step in which there are any
 };
 
 Moves moves(const Course& a, const Course& b) {
@@ -74,7 +80,7 @@ Moves moves(const Course& a, const Course& b) {
       m.choices += b.loads[step][e];
     }
     m.all += apart / 2;
-    if (step < kStepsWithoutMoves) m.early += apart / 2;
+    if (apart > 0) m.first = std::min(m.first, step);
   }
   return m;
 }
@@ -117,7 +123,13 @@ void report(int64_t number, const LayoutCase& c, const Course& got, bool same, c
   const double max_rel = worst(got.curve, expected.curve);
   const Moves moved = moves(got, expected);
   nlohmann::json line{{"case", number}, {"layout", c.text}, {"max_rel", max_rel}, {"bit_identical", same}};
-  if (moved.choices > 0) line["choices"] = moved.choices, line["moved"] = moved.all, line["moved_early"] = moved.early;
+  if (moved.choices > 0) line["choices"] = moved.choices, line["moved"] = moved.all;
+  if (moved.all > 0) {
+    const auto before = static_cast<std::ptrdiff_t>(2 * moved.first);
+    line["gap"] = expected.closest[moved.first];
+    line["max_rel_before"] = worst({got.curve.begin(), got.curve.begin() + before},
+                                   {expected.curve.begin(), expected.curve.begin() + before});
+  }
   if (asked.spread || !(max_rel <= kLimit)) line["spread_of_one_rank"] = spread_of_one_rank(c.options, expected);
   if (asked.curves) line["curve"] = got.curve, line["expected"] = expected.curve;
   std::printf("%s\n", line.dump().c_str());
