@@ -32,7 +32,9 @@ class ShareRowsNode final : public Node {
   explicit ShareRowsNode(const TensorParallel& tp) : tp_(tp) {}
   const char* name() const override { return "share_rows"; }
   std::vector<Grad> backward_input(BackwardContext& context, std::span<Grad> out) override {
-    Tensor dx = owned_copy(context.runtime, contiguous_rows(context.runtime, std::move(out[0].value)));
+    Tensor dx = std::move(out[0].value);
+    if (!dx.is_contiguous()) dx = contiguous_rows(context.runtime, dx);
+    dx = owned_copy(context.runtime, std::move(dx));
     return {{dx, tp_.comm->all_reduce(dx, ReduceOp::kSum, "rows, sum of gradients")}};
   }
 
