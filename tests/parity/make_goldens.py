@@ -103,8 +103,6 @@ def randomise(model, generator):
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator) * 0.25
             gain = "norm" in name or ".ln_" in name and "weight" in name
-            if name.endswith(".mlp.gate.weight"):
-                noise *= 2  # clear choices: what is nearly a tie falls either way in bf16
             p.copy_((noise + (1.0 if gain and model.config.model_type != "gemma2" else 0.0)).bfloat16())
         for b in correction_biases(model).values():
             b.copy_((torch.randn(b.shape, generator=generator) * 0.25).bfloat16())
