@@ -125,8 +125,8 @@ PassShape pass_shape(const TrainingMemory& run, const RankLayout& layout) {
 
 StateMemory layout_state(const TrainingMemory& run, const RankLayout& layout) {
   StateMemory state = state_memory({layout.runtime, layout.registry, layout.store, layout.products,
-                                    layout.chunks.back().layers.end == layout.model.layers, run.optim,
-                                    !run.train.offload_optimizer.empty()});
+                                    layout.model.tied_head && layout.chunks.back().layers.end == layout.model.layers,
+                                    run.optim, !run.train.offload_optimizer.empty()});
   state.model = layout.model_bytes;
   return state;
 }

@@ -17,14 +17,14 @@ bool is_matrix(const Pack& pack) {
   return pack.role() == Role::kMatrix || pack.role() == Role::kExpert || pack.role() == Role::kHead;
 }
 
-// An embedding that is also the head is read by products on the rank that has the head.
-bool is_product(const Pack& pack, bool has_head) {
-  return is_matrix(pack) ||
-         (has_head && pack.role() == Role::kEmbedding && pack.members.front()->spec.chunks.size() > 1);
+// An embedding that is also the head is read in the model's last chunk as well; positions are not.
+bool is_product(const StateInputs& in, const Pack& pack) {
+  return is_matrix(pack) || (in.reads_embedding_as_head && pack.role() == Role::kEmbedding &&
+                             pack.members.front()->spec.chunks.size() > 1);
 }
 
 int64_t pack_forms(const StateInputs& in, const Pack& pack) {
-  if (!is_product(pack, in.has_head)) return 0;
+  if (!is_product(in, pack)) return 0;
   const bool int8 = in.products == ProductPrecision::kInt8 && pack.role() == Role::kMatrix;
   const auto bytes = [&](Form form) { return form_bytes(in.runtime, pack, in.store.compute, form); };
   return bytes(int8 ? Form::kForwardInt8 : Form::kForward) +

@@ -16,7 +16,7 @@ struct StateInputs {
   ParameterRegistry& registry;
   ResidentStoreOptions store;
   ProductPrecision products = ProductPrecision::kCompute;
-  bool has_head = true;
+  bool reads_embedding_as_head = false;  // with the head on this rank
   OptimOptions optim;
   bool optimizer_in_file = false;
 };

@@ -226,23 +226,28 @@ TEST(Layouts, WovenLayoutsOfExpertsEvaluateAsOneRank) {
 
 double max_of_ranks(double value) { return max_doubles(world(), std::span(&value, 1), "most").front(); }
 
-// Of memory between steps the arithmetic knows every byte, but for what the allocator rounds up: each of some dozens of
-// tensors to 64 bytes.
+// Of memory between steps the arithmetic knows every byte, but for what the allocator rounds up: each tensor to 64
+// bytes. A rank has fewer than 48 whose sizes are odd.
 TEST(Layouts, TakeTheMemoryThatTheArithmeticSays) {
   const std::vector<std::string> optimizers = optimizer_names();
   size_t turn = 0;
-  for (const std::string family : {"llama", "mixtral"})
+  for (const std::string family : {"llama", "mixtral", "mtp"})
     for (const ParallelOptions& parallel : layouts(world().size(), family)) {
       TinyOptions o = options_for(parallel, family);
       o.width = 64, o.ffn = 128, o.sequence = 64, o.balance.capacity = 0;
       o.optim.name = optimizers[turn++ % optimizers.size()];
       o.optim.block = 8;
       const MeasuredMemory m = measure_memory(o, world());
-      EXPECT_NEAR(m.state, m.expected_state, 0.005 * m.expected_state) << o.optim.name << " " << text_of(parallel);
+      EXPECT_GE(m.state, m.expected_state) << o.optim.name << " " << text_of(parallel);
+      EXPECT_LE(m.state, m.expected_state + 48 * 64) << o.optim.name << " " << text_of(parallel);
     }
 }
 
-// Budgets between what nothing recomputed and everything in full need.
+// How far a peak moves with the moment in which a message has left.
+constexpr double kMessageShare = 0.01;
+
+// Budgets between what nothing recomputed and everything in full need. Those two can be the same: where weight
+// gradients wait, what they read waits with them.
 void expect_within_the_budget(const std::string& family) {
   for (const ParallelOptions& parallel : layouts(world().size())) {
     TinyOptions o = options_for(parallel, family);
@@ -255,10 +260,10 @@ void expect_within_the_budget(const std::string& family) {
     };
     const double most = peak(o);
     o.recompute = Recompute::kFull;
-    const double least = peak(o);
+    const double least = (1 + kMessageShare) * peak(o);
     o.recompute = Recompute::kAuto;
     for (const double share : {0.35, 0.7}) {
-      const double budget = least + share * (most - least);
+      const double budget = least + share * std::max(0.0, most - least);
       o.train.memory_budget = budget * 1e-9;
       TinyRun run(o, &world());
       const std::optional<MemoryPlan>& plan = run.session().memory_plan();
