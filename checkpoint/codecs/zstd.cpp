@@ -1,0 +1,55 @@
+#include "checkpoint/codecs/zstd.h"
+
+#include "core/error.h"
+
+#include <zstd.h>
+
+#include <new>
+
+namespace deepflow {
+namespace {
+
+constexpr int kLevel = 3;
+
+}  // namespace
+
+void ZstdDeleter::operator()(ZSTD_CCtx_s* context) const { ZSTD_freeCCtx(context); }
+void ZstdDeleter::operator()(ZSTD_DCtx_s* context) const { ZSTD_freeDCtx(context); }
+
+ZstdCompressor make_zstd_compressor(int level) {
+  ZstdCompressor context(ZSTD_createCCtx());
+  if (!context) throw std::bad_alloc();
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_compressionLevel, level);
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_checksumFlag, 0);
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_contentSizeFlag, 0);
+  return context;
+}
+
+ZstdDecompressor make_zstd_decompressor() {
+  ZstdDecompressor context(ZSTD_createDCtx());
+  if (!context) throw std::bad_alloc();
+  return context;
+}
+
+void decode_zstd(ZSTD_DCtx_s* context, std::span<const char> stored, std::span<char> raw) {
+  const size_t got = ZSTD_decompressDCtx(context, raw.data(), raw.size(), stored.data(), stored.size());
+  if (ZSTD_isError(got)) throw DataError("malformed zstd frame: {}", ZSTD_getErrorName(got));
+  if (got != raw.size()) throw DataError("a zstd frame of {} bytes, expected {}", got, raw.size());
+}
+
+ZstdCodec::ZstdCodec() : compressor_(make_zstd_compressor(kLevel)), decompressor_(make_zstd_decompressor()) {}
+
+size_t ZstdCodec::bound(size_t raw_bytes) const { return ZSTD_compressBound(raw_bytes); }
+
+size_t ZstdCodec::encode(std::span<const char> raw, DType dtype, std::span<char> out) {
+  DF_ASSERT(out.size() >= bound(raw.size()), "{} bytes for a block of {}", out.size(), raw.size());
+  const size_t stored = ZSTD_compress2(compressor_.get(), out.data(), out.size(), raw.data(), raw.size());
+  DF_ASSERT(!ZSTD_isError(stored), "{}", ZSTD_getErrorName(stored));
+  return stored < raw.size() ? stored : 0;
+}
+
+void ZstdCodec::decode(std::span<const char> stored, DType dtype, std::span<char> raw) {
+  decode_zstd(decompressor_.get(), stored, raw);
+}
+
+}  // namespace deepflow
