@@ -1,5 +1,9 @@
 #include "checkpoint/codecs/codec.h"
 
+#include "checkpoint/codecs/delta.h"
+#include "checkpoint/codecs/int8.h"
+#include "checkpoint/codecs/nf4.h"
+#include "checkpoint/codecs/planes.h"
 #include "checkpoint/codecs/raw.h"
 #include "checkpoint/codecs/zstd.h"
 #include "core/error.h"
@@ -23,9 +27,17 @@ std::unique_ptr<Codec> make_codec(CodecId id, CpuIsa isa) {
       return std::make_unique<RawCodec>();
     case CodecId::kZstd:
       return std::make_unique<ZstdCodec>();
-    default:
-      throw DataError("this version of deepflow has no codec {}", name_of(id));
+    case CodecId::kPlanes:
+      return std::make_unique<PlanesCodec>(isa);
+    case CodecId::kDelta:
+      return std::make_unique<DeltaCodec>(isa);
+    case CodecId::kNf4:
+      return std::make_unique<Nf4Codec>();
+    case CodecId::kInt8:
+      return std::make_unique<Int8Codec>();
   }
+  DF_ASSERT(false, "codec {}", static_cast<int>(id));
+  return nullptr;
 }
 
 const char* name_of(CodecId id) {

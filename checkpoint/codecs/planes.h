@@ -1,0 +1,39 @@
+#pragma once
+
+#include "checkpoint/codecs/codec.h"
+#include "checkpoint/codecs/zstd.h"
+
+#include <vector>
+
+namespace deepflow {
+
+// Values split into planes of bytes, each coded by itself. In weights the exponent has a few likely values, mantissas
+// have none and nothing repeats; so a plane gets a Huffman code (zstd without match finding) or stays as it is.
+//
+//   block = header{w} content{w} tail       w = bytes of a value; planes from the least significant byte on
+//   header = mode u8, length u32            little-endian; length of the plane's content
+//   content = mode 0: the plane's n bytes, n = floor(raw bytes / w)
+//             mode 1: one byte, which all n are
+//             mode 2: zstd frame of n bytes (RFC 8878)
+//   tail = the raw bytes behind the last whole value
+//
+// bf16 and f32 are rotated left by one bit before they are split: exponent in the last plane, sign in the lowest bit of
+// the first. f16, i32, i64 and u8 are split as they are.
+class PlanesCodec : public Codec {
+ public:
+  explicit PlanesCodec(CpuIsa isa);
+  CodecId id() const override { return CodecId::kPlanes; }
+  size_t bound(size_t raw_bytes) const override;
+  size_t encode(std::span<const char> raw, DType dtype, std::span<char> out) override;
+  void decode(std::span<const char> stored, DType dtype, std::span<char> raw) override;
+
+ private:
+  char* scratch_for(size_t num_planes, size_t n);
+
+  CpuIsa isa_;
+  ZstdCompressor compressor_;
+  ZstdDecompressor decompressor_;
+  std::vector<char> scratch_;
+};
+
+}  // namespace deepflow
