@@ -1,0 +1,229 @@
+#include "checkpoint/checkpointer.h"
+
+#include "checkpoint/blockstore/state_loader.h"
+#include "checkpoint/boxes.h"
+#include "core/error.h"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <sstream>
+
+namespace deepflow {
+namespace {
+
+constexpr int kNice = 10;  // compression gives way to training
+constexpr int64_t kCopyGrain = 1 << 20;
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+// The same on every rank, however few of them it went wrong on: the first rank's words.
+std::string first_error(Communicator& comm, const std::string& mine) {
+  const std::vector<std::string> all = gather_texts(comm, mine, "checkpoint read");
+  for (size_t rank = 0; rank < all.size(); ++rank)
+    if (!all[rank].empty()) return all[rank];
+  return "";
+}
+
+}  // namespace
+
+// Host memory of the snapshot, touched once and then kept.
+struct Checkpointer::Copy {
+  std::unique_ptr<char[]> bytes;
+  size_t size = 0;
+};
+
+Checkpointer::Checkpointer(Communicator& all, CheckpointOptions options, const ThreadPool& pool)
+    : options_(std::move(options)),
+      pool_(pool),
+      comm_(all.duplicate("checkpoint")),
+      copy_(std::make_unique<Copy>()),
+      done_(std::make_unique<std::atomic<bool>>(false)) {}
+
+Checkpointer::~Checkpointer() { join(); }
+
+void Checkpointer::join() {
+  if (!thread_.joinable()) return;
+  thread_.join();
+  ended_.push_back(under_way_);
+}
+
+std::vector<SaveReport> Checkpointer::reports(bool wait) {
+  if (wait || done_->load()) join();
+  return std::exchange(ended_, {});
+}
+
+void Checkpointer::make_plan(StateOwner& owner) {
+  if (plan_) return;
+  std::vector<std::vector<HeldEntry>> of_rank;
+  for (const std::string& text : gather_texts(*comm_, to_text(held_entries(owner)), "checkpoint plan"))
+    of_rank.push_back(entries_from_text(text));
+  plan_ = plan_save(of_rank, options_.threads);
+  num_contributors_ = 1;
+  for (const PlannedSlice& s : plan_->slices) num_contributors_ = std::max(num_contributors_, s.contributor + 1);
+  for (size_t i = 0; i < plan_->slices.size(); ++i)
+    if (plan_->slices[i].writer / options_.threads == comm_->rank()) snapshot_.slices.push_back(i);
+}
+
+void Checkpointer::copy_state(StateOwner& owner) {
+  const auto bytes = static_cast<size_t>(plan_->bytes_of_rank(comm_->rank(), options_.threads));
+  if (copy_->size < bytes) *copy_ = {std::unique_ptr<char[]>(new char[bytes]), bytes};
+  std::vector<std::vector<size_t>> of_entry;  // numbers in the snapshot
+  for (size_t i = 0; i < snapshot_.slices.size(); ++i) {
+    const size_t entry = plan_->slices[snapshot_.slices[i]].entry;
+    if (of_entry.size() <= entry) of_entry.resize(entry + 1);
+    of_entry[entry].push_back(i);
+  }
+  snapshot_.values.assign(snapshot_.slices.size(), {});
+  size_t number = 0;
+  char* to = copy_->bytes.get();
+  owner.visit_state([&](StateEntry& e) {
+    if (number < of_entry.size())
+      for (const size_t i : of_entry[number]) {
+        const Box& box = plan_->slices[snapshot_.slices[i]].box;
+        const auto element = static_cast<int64_t>(size_of(e.value.dtype()));
+        const char* from = static_cast<const char*>(e.value.raw());
+        for_each_shared_run(e.boxes, {box}, [&](const SharedRun& run) {
+          pool_.parallel_for(run.count * element, kCopyGrain, [&](int64_t begin, int64_t end) {
+            std::memcpy(to + run.b * element + begin, from + run.a * element + begin, static_cast<size_t>(end - begin));
+          });
+        });
+        const auto size = static_cast<size_t>(box.num_elements() * element);
+        snapshot_.values[i] = {to, size};
+        to += size;
+      }
+    ++number;
+  });
+}
+
+void Checkpointer::save(StateOwner& owner, int64_t step, const std::string& run) {
+  const auto begin = std::chrono::steady_clock::now();
+  join();
+  const double waited = seconds_since(begin);
+  make_plan(owner);
+  const auto copying = std::chrono::steady_clock::now();
+  copy_state(owner);
+  const double copied = seconds_since(copying);
+  snapshot_.step = step;
+  snapshot_.run = run;
+  done_->store(false);
+  thread_ = std::thread([this, waited, copied] {
+    use_any_cpu();
+    setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
+    under_way_ = write_checkpoint(*comm_, options_, *plan_, snapshot_, earlier_);
+    under_way_.waited = waited;
+    under_way_.snapshot = copied;
+    done_->store(true);
+  });
+  if (!options_.async) join();
+}
+
+// Of rank 0: checkpoints to try, the best first.
+std::vector<std::string> Checkpointer::candidates() const {
+  std::vector<std::string> paths;
+  const bool automatic = options_.resume == "auto";
+  const bool is_one = !automatic && std::filesystem::exists(options_.resume + "/" + kCommitName);
+  if (is_one) return {options_.resume};
+  for (const FoundCheckpoint& c : list_checkpoints(automatic ? options_.dir : options_.resume))
+    paths.insert(paths.begin(), c.path);
+  if (!automatic && paths.empty())
+    throw ConfigError(
+        "checkpoint.resume: {} is no checkpoint, and there is none in it; list them with: deepflow ckpt "
+        "list DIR",
+        options_.resume);
+  return paths;
+}
+
+std::optional<Resumed> Checkpointer::resume(StateOwner& owner) {
+  if (options_.resume == "never") return std::nullopt;
+  const auto begin = std::chrono::steady_clock::now();
+  std::string found, error;
+  if (comm_->rank() == 0) try {
+      for (const std::string& path : candidates()) found += path + "\n";
+    } catch (const Error& e) {
+      error = e.what();
+    }
+  error = broadcast_text(*comm_, error, 0, "checkpoints");
+  if (!error.empty()) throw ConfigError("{}", error);
+  const std::vector<std::string> paths = lines_of(broadcast_text(*comm_, found, 0, "checkpoints"));
+  if (paths.empty()) return std::nullopt;
+  make_plan(owner);
+  Resumed resumed;
+  for (const std::string& path : paths) {
+    const std::string damage = try_to_load(owner, path, resumed);
+    if (damage.empty()) {
+      resumed.path = path;
+      resumed.seconds = seconds_since(begin);
+      return resumed;
+    }
+    resumed.passed_by.push_back(damage);
+    if (options_.resume != "auto") throw DataError("{}", damage);
+  }
+  throw DataError(
+      "checkpoint.resume: no checkpoint in {} is whole ({}); to begin anew take another checkpoint.dir or "
+      "checkpoint.resume: never",
+      options_.dir, resumed.passed_by.front());
+}
+
+// Returns what is damaged.
+std::string Checkpointer::try_to_load(StateOwner& owner, const std::string& path, Resumed& resumed) {
+  std::string text, error;
+  if (comm_->rank() == 0) try {
+      text = StoredCheckpoint::read_manifest(path);
+    } catch (const Error& e) {
+      error = e.what();
+    }
+  error = broadcast_text(*comm_, error, 0, "manifest");
+  if (!error.empty()) return error;
+  text = broadcast_text(*comm_, text, 0, "manifest");
+  std::optional<StoredCheckpoint> checkpoint;
+  try {
+    checkpoint.emplace(path, text);
+  } catch (const DataError& e) {
+    return e.what();  // on all ranks
+  }
+  check_same_tensors(*checkpoint, *plan_);
+  int64_t bytes = 0;
+  try {
+    bytes = load_state(owner, *checkpoint, num_contributors_, &pool_);
+  } catch (const Error& e) {
+    error = e.what();
+  }
+  error = first_error(*comm_, error);
+  if (!error.empty()) return error;
+  resumed.step = checkpoint->manifest().step;
+  resumed.run = checkpoint->manifest().run;
+  resumed.bytes = sum_integers(*comm_, std::span(&bytes, 1), "checkpoint bytes").front();
+  remember(*checkpoint);
+  return "";
+}
+
+// Slices that this run will store just so may refer to what is there.
+void Checkpointer::remember(const StoredCheckpoint& checkpoint) {
+  std::error_code error;
+  if (!std::filesystem::equivalent(checkpoint.dir(), options_.dir, error) || error) return;
+  for (const size_t number : snapshot_.slices) {
+    const PlannedSlice& planned = plan_->slices[number];
+    const StoredTensor* tensor = checkpoint.manifest().find(plan_->tensors[planned.tensor].name);
+    for (const StoredSlice& s : tensor->slices)
+      if (s.contributor == planned.contributor && s.boxes.size() == 1 && s.boxes.front() == planned.box)
+        earlier_.of_slice[number].blocks =
+            earlier_blocks(checkpoint.index(s.file), checkpoint.data_of(s.file), s.first_block, s.num_blocks);
+  }
+}
+
+}  // namespace deepflow
