@@ -148,9 +148,8 @@ std::vector<std::string> Checkpointer::candidates() const {
   return paths;
 }
 
-std::optional<Resumed> Checkpointer::resume(StateOwner& owner) {
-  if (options_.resume == "never") return std::nullopt;
-  const auto begin = std::chrono::steady_clock::now();
+std::vector<std::string> Checkpointer::agreed_candidates() const {
+  if (options_.resume == "never") return {};
   std::string found, error;
   if (comm_->rank() == 0) try {
       for (const std::string& path : candidates()) found += path + "\n";
@@ -159,24 +158,73 @@ std::optional<Resumed> Checkpointer::resume(StateOwner& owner) {
     }
   error = broadcast_text(*comm_, error, 0, "checkpoints");
   if (!error.empty()) throw ConfigError("{}", error);
-  const std::vector<std::string> paths = lines_of(broadcast_text(*comm_, found, 0, "checkpoints"));
-  if (paths.empty()) return std::nullopt;
+  return lines_of(broadcast_text(*comm_, found, 0, "checkpoints"));
+}
+
+std::string Checkpointer::peek() const {
+  const std::vector<std::string> paths = agreed_candidates();
+  std::string run;
+  if (comm_->rank() == 0 && !paths.empty()) try {
+      run = StoredCheckpoint(paths.front()).manifest().run;
+    } catch (const Error&) {  // resume will say so
+    }
+  return broadcast_text(*comm_, run, 0, "checkpoint's run");
+}
+
+std::optional<Resumed> Checkpointer::resume(StateOwner& owner) {
+  const auto begin = std::chrono::steady_clock::now();
+  const std::vector<std::string> paths = agreed_candidates();
+  if (paths.empty()) {
+    refuse_newer_than(0);
+    return std::nullopt;
+  }
   make_plan(owner);
   Resumed resumed;
+  std::vector<std::string> damaged;
   for (const std::string& path : paths) {
     const std::string damage = try_to_load(owner, path, resumed);
     if (damage.empty()) {
       resumed.path = path;
+      set_damaged_aside(damaged);
+      refuse_newer_than(resumed.step);
       resumed.seconds = seconds_since(begin);
       return resumed;
     }
     resumed.passed_by.push_back(damage);
+    damaged.push_back(path);
     if (options_.resume != "auto") throw DataError("{}", damage);
   }
   throw DataError(
-      "checkpoint.resume: no checkpoint in {} is whole ({}); to begin anew take another checkpoint.dir or "
-      "checkpoint.resume: never",
+      "checkpoint.resume: no checkpoint in {} is whole ({}); to begin anew take another checkpoint.dir, or remove them",
       options_.dir, resumed.passed_by.front());
+}
+
+void Checkpointer::set_damaged_aside(const std::vector<std::string>& paths) {
+  std::string error;
+  if (comm_->rank() == 0) try {
+      for (const std::string& path : paths) set_aside(path);
+    } catch (const Error& e) {
+      error = e.what();
+    }
+  error = broadcast_text(*comm_, error, 0, "damaged checkpoints");
+  if (!error.empty()) throw StorageError("{}", error);
+}
+
+// What would be saved would be older than what is there, and the first to be pruned.
+void Checkpointer::refuse_newer_than(int64_t step) const {
+  std::string error;
+  if (comm_->rank() == 0) try {
+      const std::vector<FoundCheckpoint> all = list_checkpoints(options_.dir);
+      if (options_.every > 0 && !all.empty() && all.back().step > step)
+        error = fmt::format(
+            "checkpoint.dir: {} has a checkpoint of step {}, and this run begins at step {}; take another "
+            "checkpoint.dir, remove the newer ones, or continue from them with checkpoint.resume: auto",
+            options_.dir, all.back().step, step);
+    } catch (const Error& e) {
+      error = e.what();
+    }
+  error = broadcast_text(*comm_, error, 0, "newer checkpoints");
+  if (!error.empty()) throw ConfigError("{}", error);
 }
 
 // Returns what is damaged.

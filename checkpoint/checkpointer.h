@@ -39,9 +39,12 @@ class Checkpointer {
   Checkpointer(const Checkpointer&) = delete;
   Checkpointer& operator=(const Checkpointer&) = delete;
 
-  // As options.resume says. Damaged checkpoints are passed by with `auto`. Throws ConfigError for a checkpoint of
-  // another model or optimizer, DataError where all are damaged.
+  // As options.resume says. With `auto` damaged checkpoints are passed by and set aside. Throws ConfigError for a
+  // checkpoint of another model or optimizer, and where options.dir has newer ones than the step that the run begins
+  // at; DataError where all are damaged.
   std::optional<Resumed> resume(StateOwner& owner);
+  // The manifest's `run` of the checkpoint that resume would take first; "" where there is none.
+  std::string peek() const;
 
   // run: a JSON object for the manifest (of rank 0). Every call with entries of the same names and boxes.
   void save(StateOwner& owner, int64_t step, const std::string& run);
@@ -52,7 +55,10 @@ class Checkpointer {
   struct Copy;
   void make_plan(StateOwner& owner);
   void copy_state(StateOwner& owner);
+  std::vector<std::string> agreed_candidates() const;
   std::vector<std::string> candidates() const;
+  void set_damaged_aside(const std::vector<std::string>& paths);
+  void refuse_newer_than(int64_t step) const;
   std::string try_to_load(StateOwner& owner, const std::string& path, Resumed& resumed);
   void remember(const StoredCheckpoint& checkpoint);
   void join();

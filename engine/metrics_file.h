@@ -1,9 +1,11 @@
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 
+#include <cstdint>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 namespace deepflow {
 
@@ -11,14 +13,19 @@ namespace deepflow {
 // a line cannot be written.
 class MetricsFile {
  public:
-  explicit MetricsFile(const std::string& path);
+  // A run that goes on behind a step keeps the lines of an older file up to there; otherwise the file begins empty.
+  explicit MetricsFile(const std::string& path, int64_t go_on_behind = 0);
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;
   MetricsFile& operator=(const MetricsFile&) = delete;
   void add(const nlohmann::json& object);
+  const std::vector<nlohmann::json>& kept() const { return kept_; }
 
  private:
+  void keep_until(int64_t step);
+
   std::string path_;
+  std::vector<nlohmann::json> kept_;
   std::FILE* file_;
 };
 

@@ -11,6 +11,7 @@ void declare(OptionGroup& group, RunOptions& o) {
   group.add("optim", o.optim).help("Optimizer and learning rate.");
   group.add("parallel", o.parallel).help("How the ranks share the work; those left over are data parallel.");
   group.add("generate", o.generate).help("How text is sampled.");
+  group.add("checkpoint", o.checkpoint).help("What is kept so that a run can go on where it stopped.");
   group.add("log", o.log).help("What a run reports while it goes.");
   group.add("run", o.run).help("Where it leaves what it makes.");
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "checkpoint/checkpoint_options.h"
 #include "data/data_options.h"
 #include "engine/sampling.h"
 #include "engine/train_options.h"
@@ -18,6 +19,7 @@ struct RunOptions {
   OptimOptions optim;
   ParallelOptions parallel;
   SamplingOptions generate;
+  CheckpointOptions checkpoint;
   LogOptions log;
   RunFolderOptions run;
 };

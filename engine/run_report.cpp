@@ -17,17 +17,54 @@ double seconds_between(std::chrono::steady_clock::time_point a, std::chrono::ste
 
 }  // namespace
 
-RunReport::RunReport(const RunOptions& options, bool speaks, double gemm_rate, double flops_per_token)
+RunReport::RunReport(const RunOptions& options, bool speaks, double gemm_rate, double flops_per_token,
+                     int64_t go_on_behind)
     : dir_(options.run.dir),
       steps_(options.train.steps),
       speaks_(speaks),
       gemm_rate_(gemm_rate),
       flops_per_token_(flops_per_token),
       progress_(stdout, options.log.every) {
-  recent_.push_back({std::chrono::steady_clock::now(), 0});
+  if (speaks_) {
+    metrics_ = std::make_unique<MetricsFile>(dir_ + "/metrics.jsonl", go_on_behind);
+    take_up(metrics_->kept());
+  }
+  recent_.push_back({std::chrono::steady_clock::now(), tokens_});
   if (!speaks_) return;
-  metrics_ = std::make_unique<MetricsFile>(dir_ + "/metrics.jsonl");
   if (options.log.tensorboard) tensorboard_ = std::make_unique<TensorboardWriter>(dir_ + "/tensorboard");
+}
+
+void RunReport::take_up(const std::vector<nlohmann::json>& earlier) {
+  const auto number = [](const nlohmann::json& line, const char* key, auto& value) {
+    const bool there = line.contains(key) && line[key].is_number();
+    if (there) line[key].get_to(value);
+    return there;
+  };
+  for (const nlohmann::json& line : earlier) {
+    double step = 0, loss = 0;
+    number(line, "step", step);
+    number(line, "tokens", tokens_);
+    if (number(line, "loss", loss)) training_.points.push_back({step, loss});
+    if (number(line, "heldout_loss", loss)) heldout_.points.push_back({step, loss});
+  }
+}
+
+void RunReport::checkpoint(const SaveReport& r) {
+  if (!speaks_) return;
+  progress_.note(describe(r));
+  nlohmann::json line = {{"step", r.step}, {"checkpoint", r.path}};
+  if (!r.error.empty())
+    line["checkpoint_error"] = r.error;
+  else
+    line.update({{"checkpoint_bytes", r.stats.raw},
+                 {"checkpoint_stored_bytes", r.stats.stored},
+                 {"checkpoint_referenced_bytes", r.stats.referenced},
+                 {"checkpoint_difference_bytes", r.stats.differences},
+                 {"checkpoint_codecs", r.codecs},
+                 {"checkpoint_copy_seconds", r.snapshot},
+                 {"checkpoint_wait_seconds", r.waited},
+                 {"checkpoint_write_seconds", r.writing}});
+  metrics_->add(line);
 }
 
 void RunReport::say(const std::string& line) {

@@ -5,6 +5,7 @@
 #include "engine/loss_curve.h"
 #include "engine/metrics_file.h"
 #include "engine/progress.h"
+#include "engine/run_checkpoints.h"
 #include "engine/run_options.h"
 #include "engine/tensorboard.h"
 #include "engine/trainer.h"
@@ -20,8 +21,9 @@ namespace deepflow {
 // other ranks it is silent and writes nothing.
 class RunReport {
  public:
-  // gemm_rate: FLOP/s of all ranks; flops_per_token as training_flops_per_token gives them.
-  RunReport(const RunOptions& options, bool speaks, double gemm_rate, double flops_per_token);
+  // gemm_rate: FLOP/s of all ranks; flops_per_token as training_flops_per_token gives them; go_on_behind: the step
+  // that the run was resumed at, whose metrics it continues.
+  RunReport(const RunOptions& options, bool speaks, double gemm_rate, double flops_per_token, int64_t go_on_behind = 0);
   // The rate measured once more, in a pause of so many seconds that do not count as training time. The best one is the
   // yardstick of MFU: others may have kept the cores busy at the start.
   void gemm_rate(double rate, double pause);
@@ -29,9 +31,11 @@ class RunReport {
   void say(const std::string& line);
   void step(const StepReport& report);
   void evaluation(int64_t step, const Evaluation& evaluation);
+  void checkpoint(const SaveReport& report);
   void finish();  // the curve as run.dir/loss.svg, and the load of experts as experts.svg
 
  private:
+  void take_up(const std::vector<nlohmann::json>& earlier);
   double tokens_per_second() const;
 
   const std::string dir_;

@@ -11,6 +11,7 @@
 #include "engine/layer_cost.h"
 #include "engine/pipeline_plan.h"
 #include "engine/prepare.h"
+#include "engine/run_checkpoints.h"
 #include "engine/run_report.h"
 #include "engine/run_trace.h"
 #include "engine/whole_parameters.h"
@@ -61,9 +62,13 @@ class Run {
     trainer_ =
         std::make_unique<Trainer>(session_->machine(), options_.train, options_.optim, options_.parallel, *loader_);
     gemm_rate_ = total_gemm_rate(*session_, session_->store().compute(), world_.all());
+    const std::string recipe = to_yaml(keys.write(), false);
+    run_json_ = run_as_json(recipe, options_.parallel, world_.size(), tokenizer_ ? tokenizer_->digest() : "");
+    checkpoints_ = std::make_unique<RunCheckpoints>(options_, world_.all(), session_->runtime().pool());
+    resume_lines_ = checkpoints_->resume(*trainer_, tokenizer_ ? tokenizer_->digest() : "");
     if (is_first()) {
       make_run_folder(options_.run.dir);
-      write_file_durably(options_.run.dir + "/recipe.yaml", to_yaml(keys.write(), false));
+      write_file_durably(options_.run.dir + "/recipe.yaml", recipe);
     }
   }
   ~Run() { world_.record_spans(nullptr); }
@@ -71,7 +76,8 @@ class Run {
   Run& operator=(const Run&) = delete;
 
   TrainingResult train() {
-    RunReport report(options_, is_first(), gemm_rate_, flops_per_token());
+    const int64_t first = checkpoints_->first_step();
+    RunReport report(options_, is_first(), gemm_rate_, flops_per_token(), first);
     introduce(report);
     const LogOptions& log = options_.log;
     RunTrace trace(session_->runtime().trace(), world_.all(), log.trace_from,
@@ -81,9 +87,9 @@ class Run {
     std::optional<CommMeter> meter;
     if (options_.log.comm_bytes) meter.emplace(machine);
     TrainingResult result;
-    result.before = evaluate_at(0, report);
-    int64_t measure_at = 1;
-    for (int64_t step = 1; step <= options_.train.steps; ++step) {
+    if (first == 0) result.before = evaluate_at(0, report);
+    int64_t measure_at = first + 1;
+    for (int64_t step = first + 1; step <= options_.train.steps; ++step) {
       trace.before_step(step);
       StepReport done = trainer_->step();
       if (meter) done.bytes_sent = meter->take();
@@ -93,10 +99,12 @@ class Run {
         measure_again(report);
         measure_at *= kPeakAgain;
       }
+      for (const SaveReport& save : checkpoints_->after_step(*trainer_, step, run_json_)) report.checkpoint(save);
       const bool last = step == options_.train.steps;
       if (last || (options_.train.eval_every > 0 && step % options_.train.eval_every == 0))
         result.after = evaluate_at(step, report);
     }
+    for (const SaveReport& save : checkpoints_->finish()) report.checkpoint(save);
     report.finish();
     const auto mine = static_cast<double>(session_->runtime().memory().stats().peak);
     const double peak = max_doubles(world_.all(), std::span(&mine, 1), "peak of memory").front();
@@ -115,6 +123,8 @@ class Run {
     ParallelOptions& p = options_.parallel;
     const std::vector<int> stages = chunk_stages(p);
     if (stages.size() == 1 || !p.layers.empty()) return;
+    p.layers = layers_of_resumed_run(options_, world_.all());
+    if (!p.layers.empty()) return;
     double costs[3] = {};
     const SessionOptions session = session_options(options_, world_.all());
     if (is_first()) {
@@ -213,10 +223,11 @@ class Run {
     if (s.memory_plan()) report.say(fmt::format("memory   plan: {}", s.memory_plan()->describe()));
     if (options_.parallel.pp > 1)
       report.say("pipeline " + describe_pipeline(options_.parallel, trainer_->schedule().num_micro_batches));
+    for (const std::string& line : resume_lines_) report.say(line);
   }
 
   void conclude(RunReport& report, const TrainingResult& result) {
-    if (result.after && result.after->bits_per_byte > 0)
+    if (result.before && result.after && result.after->bits_per_byte > 0)
       report.say(fmt::format("held-out bits per byte {:.4f} -> {:.4f}", result.before->bits_per_byte,
                              result.after->bits_per_byte));
     report.say(fmt::format("model in {}, metrics in {}/metrics.jsonl, curve in {}/loss.svg", result.model_folder,
@@ -233,6 +244,9 @@ class Run {
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Session> session_;
   std::unique_ptr<Trainer> trainer_;
+  std::string run_json_;
+  std::unique_ptr<RunCheckpoints> checkpoints_;  // reads from the trainer until it is gone
+  std::vector<std::string> resume_lines_;
   double gemm_rate_ = 0;
 };
 

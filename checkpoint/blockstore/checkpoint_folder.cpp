@@ -151,6 +151,13 @@ void abandon_checkpoint(const std::string& dir, const std::string& name) {
   fs::remove_all(dir + "/" + name_while_written(name), ignored);
 }
 
+std::string set_aside(const std::string& path) {
+  std::string aside = path + ".damaged";
+  for (int i = 2; fs::exists(aside); ++i) aside = fmt::format("{}.damaged-{}", path, i);
+  rename_folder(path, aside);
+  return aside;
+}
+
 PruneReport prune_checkpoints(const std::string& dir, const Retention& retention, bool only_say) {
   PruneReport report;
   const std::vector<FoundCheckpoint> all = list_checkpoints(dir);

@@ -26,6 +26,9 @@ void begin_checkpoint(const std::string& dir, const std::string& name);
 void commit_checkpoint(const std::string& dir, const std::string& name, const std::string& manifest_text);
 void abandon_checkpoint(const std::string& dir, const std::string& name);  // removes what was written of it
 
+// Gives a damaged checkpoint another name, under which nobody takes it for one; returns its path.
+std::string set_aside(const std::string& path);
+
 struct Retention {
   int64_t keep = 0;        // the newest so many; 0: all
   int64_t keep_every = 0;  // besides, those of steps that are multiples of it; 0: none
