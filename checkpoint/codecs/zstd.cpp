@@ -7,11 +7,6 @@
 #include <new>
 
 namespace deepflow {
-namespace {
-
-constexpr int kLevel = 3;
-
-}  // namespace
 
 void ZstdDeleter::operator()(ZSTD_CCtx_s* context) const { ZSTD_freeCCtx(context); }
 void ZstdDeleter::operator()(ZSTD_DCtx_s* context) const { ZSTD_freeDCtx(context); }
@@ -37,7 +32,7 @@ void decode_zstd(ZSTD_DCtx_s* context, std::span<const char> stored, std::span<c
   if (got != raw.size()) throw DataError("a zstd frame of {} bytes, expected {}", got, raw.size());
 }
 
-ZstdCodec::ZstdCodec() : compressor_(make_zstd_compressor(kLevel)), decompressor_(make_zstd_decompressor()) {}
+ZstdCodec::ZstdCodec(int level) : compressor_(make_zstd_compressor(level)), decompressor_(make_zstd_decompressor()) {}
 
 size_t ZstdCodec::bound(size_t raw_bytes) const { return ZSTD_compressBound(raw_bytes); }
 

@@ -16,7 +16,7 @@ struct ZstdDeleter {
 using ZstdCompressor = std::unique_ptr<ZSTD_CCtx_s, ZstdDeleter>;
 using ZstdDecompressor = std::unique_ptr<ZSTD_DCtx_s, ZstdDeleter>;
 
-// Level 3, without checksum and content size: both are in a block's record.
+// Without checksum and content size: both are in a block's record.
 ZstdCompressor make_zstd_compressor(int level);
 ZstdDecompressor make_zstd_decompressor();
 // One or more frames that fill `raw` exactly; else DataError.
@@ -25,7 +25,8 @@ void decode_zstd(ZSTD_DCtx_s* context, std::span<const char> stored, std::span<c
 // block = zstd frame (RFC 8878)
 class ZstdCodec : public Codec {
  public:
-  ZstdCodec();
+  static constexpr int kLevel = 3;
+  explicit ZstdCodec(int level = kLevel);
   CodecId id() const override { return CodecId::kZstd; }
   size_t bound(size_t raw_bytes) const override;
   size_t encode(std::span<const char> raw, DType dtype, std::span<char> out) override;
