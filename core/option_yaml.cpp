@@ -22,6 +22,31 @@ constexpr size_t kMaxBytes = 1 << 20;
 constexpr size_t kMaxDepth = 32;
 constexpr size_t kMaxValues = 20000;
 
+// Bytes of the UTF-8 character at `at`, 0 where none stands.
+size_t character_length(const std::string& text, size_t at) {
+  const auto byte = [&](size_t k) { return at + k < text.size() ? static_cast<unsigned char>(text[at + k]) : 0u; };
+  const unsigned lead = byte(0), second = byte(1);
+  if (lead < 0x80) return 1;
+  const size_t length = lead >= 0xC2 && lead < 0xE0    ? 2
+                        : (lead & 0xF0) == 0xE0        ? 3
+                        : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                       : 0;
+  for (size_t k = 1; k < length; ++k)
+    if ((byte(k) & 0xC0) != 0x80) return 0;
+  const bool overlong = (lead == 0xE0 && second < 0xA0) || (lead == 0xF0 && second < 0x90);
+  const bool no_character = (lead == 0xED && second >= 0xA0) || (lead == 0xF4 && second >= 0x90);
+  return overlong || no_character ? 0 : length;
+}
+
+bool is_text(const std::string& text) {
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = character_length(text, i);
+    if (length == 0) return false;
+    i += length;
+  }
+  return true;
+}
+
 // Builds the tree from the parser's events, so that nothing is expanded or nested beyond the limits.
 class TreeBuilder final : public YAML::EventHandler {
  public:
@@ -39,6 +64,8 @@ class TreeBuilder final : public YAML::EventHandler {
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& text) override {
+    // The parser takes \N and \_ for single bytes.
+    if (!is_text(text)) fail_option(place(mark), "an escape stands for no character; write the character itself");
     OptionValue value = OptionValue::scalar(text, tag != "?");
     value.place = place(mark);
     count(value, value.place);
@@ -155,14 +182,10 @@ class TreeBuilder final : public YAML::EventHandler {
 int first_line_not_text(const std::string& text) {
   int line = 1;
   for (size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const int more = lead < 0x80 ? 0 : lead >= 0xC2 && lead < 0xE0 ? 1 : lead >= 0xE0 && lead < 0xF0 ? 2 : 3;
-    if (lead == 0 || (lead >= 0x80 && lead < 0xC2) || lead > 0xF4) return line;
-    for (int k = 1; k <= more; ++k) {
-      if (i + k >= text.size() || (static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return line;
-    }
-    line += lead == '\n';
-    i += 1 + more;
+    const size_t length = character_length(text, i);
+    if (length == 0 || text[i] == '\0') return line;
+    line += text[i] == '\n';
+    i += length;
   }
   return 0;
 }
