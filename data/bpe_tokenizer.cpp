@@ -1,6 +1,7 @@
 #include "data/bpe_tokenizer.h"
 
 #include "core/error.h"
+#include "data/text_growth.h"
 #include "data/unicode.h"
 
 #include <algorithm>
@@ -56,9 +57,10 @@ BpeTokenizer::~BpeTokenizer() = default;
 
 namespace {
 
-void replace_all(std::string& text, const std::string& from, const std::string& to) {
-  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
-    text.replace(at, from.size(), to);
+void replace_all(std::string& text, const std::string& from, const std::string& to, size_t longest) {
+  std::string replaced;
+  append_replaced(text, from, to, longest, replaced);
+  text = std::move(replaced);
 }
 
 int hex_digit(char c) {
@@ -84,9 +86,10 @@ std::string BpeTokenizer::plain_bytes(const std::string& token, bool& metaspace)
   if (spec_.byte_level) return alphabet_to_bytes(token, bytes) ? bytes : token;
   if (d.byte_fallback && is_byte_token(token, byte)) return std::string(1, byte);
   bytes = token;
-  for (const ReplaceStep& r : d.replace) replace_all(bytes, r.from, r.to);
+  const size_t longest = longest_rewritten(token.size());
+  for (const ReplaceStep& r : d.replace) replace_all(bytes, r.from, r.to, longest);
   metaspace = !d.metaspace.empty() && bytes.find(d.metaspace) != std::string::npos;
-  if (metaspace) replace_all(bytes, d.metaspace, " ");
+  if (metaspace) replace_all(bytes, d.metaspace, " ", longest);
   return bytes;
 }
 
@@ -169,6 +172,7 @@ void BpeTokenizer::encode_valid(std::string_view text, bool match_special, bool 
 }
 
 std::string_view BpeTokenizer::normalize(std::string_view text, bool prepend, Scratch& scratch) const {
+  const size_t longest = longest_rewritten(text.size());
   size_t turn = 0;  // `text` never lies in the buffer that is written next
   for (const NormalizerStep& step : spec_.normalizer) {
     std::string& buffer = scratch.normalized[turn];
@@ -180,12 +184,7 @@ std::string_view BpeTokenizer::normalize(std::string_view text, bool prepend, Sc
     } else {
       const auto& replace = std::get<ReplaceStep>(step);
       buffer.clear();
-      for (size_t from = 0; from < text.size();) {
-        const size_t hit = std::min(text.find(replace.from, from), text.size());
-        buffer.append(text.substr(from, hit - from));
-        if (hit < text.size()) buffer.append(replace.to);
-        from = hit + replace.from.size();
-      }
+      append_replaced(text, replace.from, replace.to, longest, buffer);
       text = buffer;
     }
     turn ^= 1;
@@ -222,7 +221,7 @@ std::string BpeTokenizer::decode(std::span<const TokenId> ids, bool skip_special
     if (!kind.exists || (skip_special && kind.special)) continue;
     if (start && kind.metaspace && d.drop_first_metaspace) {
       std::string token = *model_.token(id);
-      replace_all(token, d.metaspace, "");
+      replace_all(token, d.metaspace, "", token.size());
       text += token;
     } else {
       text += bytes_[static_cast<size_t>(id)];

@@ -1,5 +1,7 @@
 #include "data/pretokenizer.h"
 
+#include "data/text_growth.h"
+
 namespace deepflow {
 
 PreTokenizer::Known PreTokenizer::known_pattern(const SplitStep& step) {
@@ -38,11 +40,13 @@ std::unique_ptr<PreTokenizer::Scratch> PreTokenizer::make_scratch() const {
 
 void PreTokenizer::run_steps(std::string_view text, bool first, Scratch& scratch) const {
   scratch.changed.clear();
+  const size_t longest = longest_rewritten(text.size());
   scratch.words.assign(1, text);
   if (text.empty()) scratch.words.clear();
   for (size_t i = 0; i < steps_.size(); ++i) {
     const Step& step = steps_[i];
     scratch.cut.clear();
+    scratch.may_grow = longest;
     bool at_start = first;
     for (const std::string_view word : scratch.words) {
       if (std::holds_alternative<SplitStep>(step.what)) {
@@ -67,10 +71,12 @@ void PreTokenizer::run_steps(std::string_view text, bool first, Scratch& scratch
 
 void PreTokenizer::metaspace(const MetaspaceStep& step, std::string_view text, bool first, Scratch& scratch) const {
   std::string replaced;
-  for (const char c : text) c == ' ' ? replaced += step.replacement : replaced += c;
+  append_replaced(text, " ", step.replacement, scratch.may_grow, replaced);
   const bool wanted =
       step.prepend == MetaspaceStep::Prepend::kAlways || (step.prepend == MetaspaceStep::Prepend::kFirst && first);
   if (wanted && !replaced.starts_with(step.replacement)) replaced.insert(0, step.replacement);
+  check_growth(replaced.size(), scratch.may_grow);
+  scratch.may_grow -= replaced.size();
   scratch.cut.push_back(scratch.changed.emplace_back(std::move(replaced)));
 }
 

@@ -19,6 +19,7 @@ class PreTokenizer {
     std::vector<std::unique_ptr<SplitRegex::Matcher>> matchers;  // one per step that needs it
     std::vector<std::string_view> words, cut;
     std::deque<std::string> changed;  // words that a step rewrote
+    size_t may_grow = 0;              // bytes that the words of a step may still have
   };
 
   // `where` begins the message of the DataError for a pattern that is not supported. `scanners` off sends the three

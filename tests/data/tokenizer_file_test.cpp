@@ -172,6 +172,23 @@ TEST(TokenizerFile, HostileSizesAreRefused) {
   EXPECT_THROW(parse("{\"model\":{\"vocab\":{\"a\xff\":0},\"merges\":[]}}"), DataError);
 }
 
+// Each step multiplies what the one before it made.
+TEST(TokenizerFile, StepsThatFillTheMemoryAreRefused) {
+  const auto refuses = [](const std::string& pointer, const Json& step, const char* list, const char* of) {
+    Json root = Json::parse(kSmall);
+    root["pre_tokenizer"] = nullptr;
+    root["decoder"] = nullptr;
+    root[Json::json_pointer(pointer)] = {{"type", "Sequence"}, {list, Json::array()}};
+    for (int i = 0; i < 40; ++i) root[Json::json_pointer(pointer)][list].push_back(step);
+    EXPECT_THROW(parse(root.dump())->encode(of), DataError) << pointer;
+  };
+  const Json doubles = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  refuses("/normalizer", doubles, "normalizers", "a");
+  refuses("/decoder", doubles, "decoders", "a");
+  const Json widens = {{"type", "Metaspace"}, {"replacement", "  "}, {"prepend_scheme", "never"}, {"split", false}};
+  refuses("/pre_tokenizer", widens, "pretokenizers", " ");
+}
+
 TEST(TokenizerFile, TheDigestNamesTheContentNotItsLayout) {
   Json root = Json::parse(kSmall);
   const std::string digest = parse(kSmall)->digest();
