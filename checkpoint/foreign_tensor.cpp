@@ -87,6 +87,19 @@ void ForeignTensor::read(Runtime& runtime, const SafetensorsFile& file, const Sa
     if (part.parameter->pack->local) read_part(runtime, file, entry, part, value(*part.parameter));
 }
 
+void ForeignTensor::read_part_of(Runtime& runtime, const SafetensorsFile& file, const SafetensorsEntry& entry,
+                                 const Parameter& p, const Tensor& local) const {
+  DF_ASSERT(entry.shape == shape_ && entry.dtype(), "{}", name_);
+  for (const Part& part : parts_)
+    if (part.parameter == &p) read_part(runtime, file, entry, part, local);
+}
+
+std::vector<const Parameter*> ForeignTensor::parameters() const {
+  std::vector<const Parameter*> all;
+  for (const Part& part : parts_) all.push_back(part.parameter);
+  return all;
+}
+
 void ForeignTensor::read_part(Runtime& runtime, const SafetensorsFile& file, const SafetensorsEntry& entry,
                               const Part& part, const Tensor& local) const {
   int64_t offset = 0;

@@ -19,6 +19,7 @@ class ForeignTensor {
 
   const std::string& name() const { return name_; }
   const std::vector<int64_t>& shape() const { return shape_; }  // as the foreign format has it
+  std::vector<const Parameter*> parameters() const;             // that it is made of
 
   // Reads what of it is local into the parameters' values: `value` gives f32 [local shape], contiguous, of one
   // parameter after the other; when it is called for another one that before is complete. Content is read in pieces of
@@ -26,6 +27,10 @@ class ForeignTensor {
   using LocalValue = std::function<Tensor(const Parameter&)>;
   void read(Runtime& runtime, const SafetensorsFile& file, const SafetensorsEntry& entry,
             const LocalValue& value) const;
+
+  // What of it belongs to `p` alone; `local`: f32 [local shape] of p, contiguous.
+  void read_part_of(Runtime& runtime, const SafetensorsFile& file, const SafetensorsEntry& entry, const Parameter& p,
+                    const Tensor& local) const;
 
   // The whole tensor, f32 [shape()], out of whole logical values: `value` gives f32 [spec.shape], contiguous.
   using WholeValue = std::function<Tensor(const Parameter&)>;

@@ -1,6 +1,7 @@
 #include "checkpoint/hf_folder.h"
 
 #include "checkpoint/json_file.h"
+#include "checkpoint/mismatch.h"
 #include "checkpoint/printable.h"
 #include "core/error.h"
 
@@ -37,21 +38,14 @@ bool ends_with_any(const std::string& name, const std::vector<std::string>& ends
   });
 }
 
-// What stands between a folder and a model, told at once.
-struct Mismatch {
-  std::vector<std::string> missing, unexpected, misshapen;
+bool is_float(const SafetensorsEntry& entry) {
+  const auto dtype = entry.dtype();
+  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
+}
 
-  void throw_if_any(const std::string& dir) const {
-    std::string text;
-    const auto tell = [&](const std::vector<std::string>& names, const char* what) {
-      if (!names.empty()) text += fmt::format("; {} {}: {}", names.size(), what, printable_list(names));
-    };
-    tell(missing, "missing");
-    tell(unexpected, "unexpected");
-    tell(misshapen, "of another shape or dtype");
-    if (!text.empty()) throw DataError("{}: its tensors are not those of the model{}", dir, text);
-  }
-};
+bool is_buffer(const NameMapEntry& entry, ParameterRegistry& registry) {
+  return registry.find(entry.logical.front())->spec.role == Role::kBuffer;
+}
 
 }  // namespace
 
@@ -117,27 +111,42 @@ HfFolder::Found::const_iterator HfFolder::find(const Found& found, const Foreign
   return found.find(external.substr(names.prefix.size()));
 }
 
-std::vector<HfFolder::Match> HfFolder::match(const ForeignNames& names, ParameterRegistry& registry) const {
+bool HfFolder::holds(const ForeignNames& names, const std::string& external) const {
+  const std::string bare = external.starts_with(names.prefix) ? external.substr(names.prefix.size()) : external;
+  return std::any_of(files_.begin(), files_.end(),
+                     [&](const auto& file) { return file->find(external) || file->find(bare); });
+}
+
+DType HfFolder::dtype() const {
+  std::map<DType, int64_t> elements;
+  for (const auto& file : files_)
+    for (const SafetensorsEntry& entry : file->entries())
+      if (is_float(entry))
+        elements[*entry.dtype()] += (entry.end - entry.begin) / static_cast<int64_t>(size_of(*entry.dtype()));
+  const auto most = std::max_element(elements.begin(), elements.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == elements.end() ? DType::kF32 : most->first;
+}
+
+std::vector<HfFolder::Match> HfFolder::match(const ForeignNames& names, ParameterRegistry& registry,
+                                             Lacking lacking) const {
   Found found = find_tensors();
   Mismatch mismatch;
   std::vector<Match> matches;
   for (const NameMapEntry& wanted : choose_map(found, names)) {
     const auto it = find(found, names, wanted.external);
     if (it == found.end()) {
-      if (wanted.optional) continue;
-      mismatch.missing.push_back(wanted.external);
+      const bool may_lack = wanted.optional && (lacking == Lacking::kOptional || is_buffer(wanted, registry));
+      if (!may_lack) mismatch.missing.push_back(wanted.external);
       continue;
     }
     const auto [file, entry] = it->second;
     found.erase(it);
     Match candidate{ForeignTensor(wanted, registry), file, entry};
-    const auto dtype = entry->dtype();
-    const bool is_float = dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
-    SafetensorsEntry expected;
-    expected.shape = candidate.tensor.shape();
-    if (!is_float || entry->shape != expected.shape)
-      mismatch.misshapen.push_back(fmt::format("{} (the model has {}, the folder {} {})", entry->name,
-                                               expected.shape_text(), entry->dtype_name, entry->shape_text()));
+    if (!is_float(*entry) || entry->shape != candidate.tensor.shape())
+      mismatch.misshapen.push_back(fmt::format("{} (the model has {}, the folder {} {})", printable(entry->name),
+                                               shape_text(candidate.tensor.shape()), entry->dtype_name,
+                                               shape_text(entry->shape)));
     matches.push_back(std::move(candidate));
   }
   for (const auto& left : found)
@@ -148,7 +157,7 @@ std::vector<HfFolder::Match> HfFolder::match(const ForeignNames& names, Paramete
 
 void HfFolder::load(Runtime& runtime, const ForeignNames& names, ParameterRegistry& registry,
                     const ForeignTensor::LocalValue& value) const {
-  for (const Match& m : match(names, registry)) m.tensor.read(runtime, *m.file, *m.entry, value);
+  for (const Match& m : match(names, registry, Lacking::kOptional)) m.tensor.read(runtime, *m.file, *m.entry, value);
 }
 
 }  // namespace deepflow

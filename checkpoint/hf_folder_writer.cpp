@@ -1,8 +1,8 @@
 #include "checkpoint/hf_folder_writer.h"
 
+#include "checkpoint/file_dtype.h"
 #include "checkpoint/safetensors_writer.h"
 #include "core/error.h"
-#include "kernels/ops/elementwise.h"
 
 #include <nlohmann/json.hpp>
 
@@ -24,7 +24,8 @@ struct Shard {
 std::vector<Shard> plan_shards(const std::vector<ForeignTensor>& tensors, const HfFolderOptions& options) {
   std::vector<Shard> shards(1);
   for (const ForeignTensor& tensor : tensors) {
-    SafetensorsItem item{tensor.name(), options.dtype, tensor.shape()};
+    const Parameter& first = *tensor.parameters().front();
+    SafetensorsItem item{tensor.name(), file_dtype(first, options.dtype, options.dtype_of), tensor.shape()};
     const int64_t bytes = item.num_bytes();
     if (shards.back().bytes > 0 && shards.back().bytes + bytes > options.shard_bytes) shards.emplace_back();
     shards.back().bytes += bytes;
@@ -37,16 +38,10 @@ std::vector<Shard> plan_shards(const std::vector<ForeignTensor>& tensors, const 
   return shards;
 }
 
-void write_shard(Runtime& runtime, const std::string& dir, const Shard& shard, const ForeignTensor::WholeValue& value,
-                 const HfFolderOptions& options) {
+void write_shard(Runtime& runtime, const std::string& dir, const Shard& shard, const ForeignTensor::WholeValue& value) {
   SafetensorsWriter writer(dir + "/" + shard.file, shard.items, {{"format", "pt"}});
-  for (const ForeignTensor* tensor : shard.tensors) {
-    Tensor content = tensor->assemble(runtime, value);
-    if (options.dtype != DType::kF32) {
-      Tensor narrow = Tensor::empty(runtime.memory(), content.shape(), options.dtype);
-      copy(runtime, content, narrow);
-      content = narrow;
-    }
+  for (size_t i = 0; i < shard.tensors.size(); ++i) {
+    const Tensor content = in_dtype(runtime, shard.tensors[i]->assemble(runtime, value), shard.items[i].dtype);
     writer.append(content.raw(), content.num_bytes());
   }
   writer.commit();
@@ -62,6 +57,10 @@ void write_index(const std::string& dir, const std::vector<Shard>& shards) {
     for (const SafetensorsItem& item : shard.items) map[item.name] = shard.file;
   }
   write_json(dir + "/model.safetensors.index.json", {{"metadata", {{"total_size", total}}}, {"weight_map", map}});
+}
+
+const char* torch_name(DType dtype) {
+  return dtype == DType::kF32 ? "float32" : dtype == DType::kBF16 ? "bfloat16" : "float16";
 }
 
 // Our own files of an earlier model: config.json first, so that what follows is no model any more.
@@ -85,7 +84,6 @@ void write_hf_folder(Runtime& runtime, const std::string& dir, json config, cons
                      ParameterRegistry& registry, const ForeignTensor::WholeValue& whole_value,
                      const HfFolderOptions& options) {
   const ForeignTensor::WholeValue value = ForeignTensor::remembering(whole_value);
-  DF_ASSERT(options.dtype == DType::kF32 || options.dtype == DType::kBF16, "{}", name_of(options.dtype));
   std::vector<ForeignTensor> tensors;
   for (const NameMapEntry& entry : names.map) tensors.emplace_back(entry, registry);
   if (!options.writes) {
@@ -94,7 +92,7 @@ void write_hf_folder(Runtime& runtime, const std::string& dir, json config, cons
   }
   const std::vector<Shard> shards = plan_shards(tensors, options);
   remove_old_model(dir);
-  for (const Shard& shard : shards) write_shard(runtime, dir, shard, value, options);
+  for (const Shard& shard : shards) write_shard(runtime, dir, shard, value);
   if (shards.size() > 1) write_index(dir, shards);
 
   json generation = {{"_from_model_config", true}};
@@ -104,7 +102,7 @@ void write_hf_folder(Runtime& runtime, const std::string& dir, json config, cons
   }
   write_json(dir + "/generation_config.json", generation);
   // transformers 4 calls it torch_dtype, 5 dtype.
-  config["dtype"] = config["torch_dtype"] = options.dtype == DType::kF32 ? "float32" : "bfloat16";
+  config["dtype"] = config["torch_dtype"] = torch_name(options.dtype);
   write_json(dir + "/config.json", config);
 }
 

@@ -27,19 +27,20 @@ std::string read_text(const std::string& path) {
 
 }  // namespace
 
-json read_json_file(const std::string& path) {
-  const std::string text = read_text(path);
+json read_json_file(const std::string& path) { return parse_json_object(read_text(path), path); }
+
+json parse_json_object(const std::string& text, const std::string& where) {
   // Values deeper than kDeepest are refused while they are parsed, before anything recursive sees them.
   const auto limit_depth = [&](int depth, json::parse_event_t, json&) {
-    if (depth > kDeepest) throw DataError("{}: it is nested more than {} levels deep", path, kDeepest);
+    if (depth > kDeepest) throw DataError("{}: it is nested more than {} levels deep", where, kDeepest);
     return true;
   };
   try {
     json value = json::parse(text, limit_depth);
-    if (!value.is_object()) throw DataError("{}: needs a JSON object, got {}", path, value.type_name());
+    if (!value.is_object()) throw DataError("{}: needs a JSON object, got {}", where, value.type_name());
     return value;
   } catch (const json::parse_error& e) {
-    throw DataError("{}: it is not valid JSON at byte {}", path, e.byte);
+    throw DataError("{}: it is not valid JSON at byte {}", where, e.byte);
   }
 }
 

@@ -20,7 +20,6 @@ struct SafetensorsEntry {
   int64_t begin = 0, end = 0;  // bytes, from the end of the header
 
   std::optional<DType> dtype() const;  // none: a dtype that we do not compute with
-  std::string shape_text() const;      // "[4, 8]"
 };
 
 struct SafetensorsHeader {

@@ -1,3 +1,4 @@
+#include "checkpoint/mismatch.h"
 #include "checkpoint/printable.h"
 #include "checkpoint/safetensors.h"
 #include "core/error.h"
@@ -152,10 +153,10 @@ void check_size(const SafetensorsEntry& entry, const std::string& where) {
   bool overflow = false;
   for (const int64_t extent : entry.shape) overflow |= __builtin_mul_overflow(elements, extent, &elements);
   overflow |= __builtin_mul_overflow(elements, dtype->bits, &bits);
-  if (overflow) throw DataError("{}: {}: shape {} is larger than any file", where, name, entry.shape_text());
+  if (overflow) throw DataError("{}: {}: shape {} is larger than any file", where, name, shape_text(entry.shape));
   if (entry.end < entry.begin || bits % 8 != 0 || entry.end - entry.begin != bits / 8)
     throw DataError("{}: {}: {} {} needs {} bits, but its data_offsets are {} to {}", where, name, entry.dtype_name,
-                    entry.shape_text(), bits, entry.begin, entry.end);
+                    shape_text(entry.shape), bits, entry.begin, entry.end);
 }
 
 }  // namespace
@@ -163,12 +164,6 @@ void check_size(const SafetensorsEntry& entry, const std::string& where) {
 std::optional<DType> SafetensorsEntry::dtype() const {
   const KnownDType* known = find_dtype(dtype_name);
   return known ? known->ours : std::nullopt;
-}
-
-std::string SafetensorsEntry::shape_text() const {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size() && i < 8; ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + (shape.size() > 8 ? ", ...]" : "]");
 }
 
 SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_bytes, const std::string& where) {

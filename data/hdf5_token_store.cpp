@@ -1,7 +1,7 @@
 #include "data/hdf5_token_store.h"
 
 #include "core/error.h"
-#include "data/hdf5_handle.h"
+#include "core/hdf5_handle.h"
 #include "data/token_store_file.h"
 
 #include <xxhash.h>

@@ -2,7 +2,7 @@
 
 #include "core/durable_file.h"
 #include "core/error.h"
-#include "data/hdf5_handle.h"
+#include "core/hdf5_handle.h"
 #include "data/hdf5_token_store.h"
 
 #include <xxhash.h>

@@ -33,6 +33,12 @@ class ModelConfig {
   // A config.json of transformers without "dtype": readable by its versions 4 and 5.
   virtual nlohmann::json to_hf() const = 0;
 
+  // The module of multi-token prediction (models/parts/mtp.h) as transformers sees it in a folder of this model: it has
+  // its own list of layers whose tensors it passes over, those behind published models; others bring a warning.
+  enum class HfModule : uint8_t { kNone, kPassedOver, kUnexpected };
+  virtual HfModule hf_module() const { return HfModule::kNone; }
+  virtual void leave_out_module() {}
+
   // Fills what a recipe may leave out: the tokenizer's vocabulary, the data's sequence length, derived extents.
   virtual void fill_in(int64_t vocabulary, int64_t sequence) = 0;
 

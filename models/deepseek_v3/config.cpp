@@ -60,4 +60,11 @@ nlohmann::json DeepseekV3Config::to_hf() const {
   return to_hf_decoder("DeepseekV3ForCausalLM", more);
 }
 
+ModelConfig::HfModule DeepseekV3Config::hf_module() const {
+  constexpr int64_t kPublishedLayers =
+      61;  // _keys_to_ignore_on_load_unexpected of transformers' modeling_deepseek_v3.py
+  if (mtp_weight <= 0) return HfModule::kNone;
+  return layers == kPublishedLayers ? HfModule::kPassedOver : HfModule::kUnexpected;
+}
+
 }  // namespace deepflow

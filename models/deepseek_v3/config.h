@@ -15,6 +15,8 @@ struct DeepseekV3Config final : LatentDecoderConfig {
   std::unique_ptr<ModelConfig> clone() const override { return std::make_unique<DeepseekV3Config>(*this); }
   void read_hf(const HfConfig& config) override;
   nlohmann::json to_hf() const override;
+  HfModule hf_module() const override;
+  void leave_out_module() override { mtp_weight = 0; }
   std::unique_ptr<CausalModel> build(Runtime& runtime, ParameterRegistry& registry, Recompute recompute) const override;
 };
 

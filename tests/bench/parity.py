@@ -1,11 +1,9 @@
 #!/usr/bin/env python3
 # bench: loss, logits, gradients, generation, folders and loss curves against PyTorch and transformers with the same weights and data
-import logging
 import pathlib
 import sys
 import subprocess
 import tempfile
-import warnings
 
 import bench_tools as tools
 import parity_curve
@@ -16,6 +14,7 @@ from safetensors.torch import load_file
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "parity"))
 import expert_names
+from transformers_load import Complaints, load_model
 
 RECIPE = """
 model: {{init_from: {init}}}
@@ -67,17 +66,6 @@ def compare(build, folder, case, ids):
             "bf16": relative(probe(build, folder, tokens, "bf16")["logits"], output.logits.detach())}
 
 
-class Complaints(logging.Handler):
-    """What transformers logs or warns while a folder is loaded."""
-
-    def __init__(self):
-        super().__init__(logging.WARNING)
-        self.texts = []
-
-    def emit(self, record):
-        self.texts.append(record.getMessage())
-
-
 def round_trip(build, folder, store, case):
     """transformers -> DeepFlow -> transformers: every tensor equal, nothing missing, no warning."""
     out = folder / "run"
@@ -85,17 +73,10 @@ def round_trip(build, folder, store, case):
     tools.run([f"{build}/deepflow", "train", folder / "recipe.yaml"])
     if case.module:
         return
-    complaints = Complaints()
-    logger = logging.getLogger("transformers")
-    logger.addHandler(complaints)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(out / "model", output_loading_info=True)
+    with Complaints() as complaints:
         tokenizer = transformers.AutoTokenizer.from_pretrained(out / "model")
-    logger.removeHandler(complaints)
-    complaints.texts += [str(w.message) for w in caught if "transformers" in str(w.filename)]
-    assert not complaints.texts, f"{case.name}: {complaints.texts}"
-    assert not any(info.values()), f"{case.name}: {info}"
+    model, texts = load_model(out / "model")
+    assert not texts + complaints.texts, f"{case.name}: {texts + complaints.texts}"
     assert tokenizer.decode(tokenizer("Ocean, n.")["input_ids"]) == "Ocean, n.", case.name
     theirs, again = case.model.state_dict(), model.state_dict()
     assert theirs.keys() == again.keys(), case.name

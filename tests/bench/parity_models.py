@@ -29,8 +29,11 @@ class Case:
     module: bool = False  # with one of multi-token prediction, which transformers leaves out of its model and folders
 
     def save(self, folder: pathlib.Path):
+        dataclasses.replace(self, model=copy.deepcopy(self.model).to(self.dtype)).save_as_is(folder)
+
+    def save_as_is(self, folder: pathlib.Path):
         body = self.model.base_model if self.bare else self.model
-        copy.deepcopy(body).to(self.dtype).save_pretrained(folder, max_shard_size=self.shard_size)
+        body.save_pretrained(folder, max_shard_size=self.shard_size)
         if self.dialect == 4:
             path = folder / "config.json"
             config = json.loads(path.read_text())

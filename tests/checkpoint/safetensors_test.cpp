@@ -117,6 +117,7 @@ TEST(SafetensorsFile, RefusesHugeAndImpossibleHeaderLengths) {
   } cases[] = {
       {"", "0 bytes are too few"},
       {length_prefix(100'000'001) + "{}", "100000001 bytes, more than 100000000"},
+      {length_prefix(100'000'000) + "{}", "truncated: its header needs 100000000 bytes"},
       {length_prefix(UINT64_MAX) + "{}", "more than 100000000"},
       {length_prefix(3) + "{}", "truncated: its header needs 3 bytes and 2 follow"},
       {length_prefix(0) + "{}", "does not begin with {"},
@@ -161,6 +162,42 @@ TEST(SafetensorsFile, ReadsRangesOfWhatTheWriterWrote) {
   char ids[5];
   file.read(*file.find("ids"), 0, ids, sizeof(ids));
   EXPECT_EQ(std::string(ids, 5), "12345");
+}
+
+// As the reference implementation: extents that multiply to nothing are no overflow.
+TEST(SafetensorsHeader, TakesEmptyTensorsBesideOthers) {
+  const auto header = parse_safetensors_header(
+      R"({"a":{"dtype":"F32","shape":[0,4294967296,4294967296],"data_offsets":[0,0]},)"
+      R"("b":{"dtype":"F4","shape":[4],"data_offsets":[0,2]},"c":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[2,5]}})",
+      5, "f");
+  EXPECT_EQ(header.entries.size(), 3u);
+}
+
+TEST(SafetensorsFile, ReadsOneTensorOfAFileLargerThanMemory) {
+  const ScratchFolder folder;
+  constexpr int64_t kHuge = int64_t{1} << 40;
+  const std::string json = fmt::format(
+      R"({{"huge":{{"dtype":"U8","shape":[{}],"data_offsets":[0,{}]}},"last":{{"dtype":"U8","shape":[4],"data_offsets":[{},{}]}}}})",
+      kHuge, kHuge, kHuge, kHuge + 4);
+  const std::string path = folder.write("f.safetensors", file_bytes(json, 0));
+  const auto end = static_cast<uintmax_t>(std::filesystem::file_size(path)) + static_cast<uintmax_t>(kHuge);
+  std::filesystem::resize_file(path, end);  // a hole: takes no space
+  std::ofstream(path, std::ios::binary | std::ios::app) << "last";
+  const SafetensorsFile file(path);
+  std::string last(4, ' ');
+  file.read(*file.find("last"), 0, last.data(), last.size());
+  EXPECT_EQ(last, "last");
+  file.read(*file.find("huge"), kHuge - 2, last.data(), 2);
+  EXPECT_EQ(last, std::string("\0\0st", 4));
+}
+
+TEST(SafetensorsFile, RefusesToReadAFileThatWasCutWhileOpen) {
+  const ScratchFolder folder;
+  write_two_tensors(folder / "f.safetensors");
+  const SafetensorsFile file(folder / "f.safetensors");
+  std::filesystem::resize_file(folder / "f.safetensors", std::filesystem::file_size(folder / "f.safetensors") - 1);
+  char ids[5];
+  EXPECT_THROW(file.read(*file.find("ids"), 0, ids, sizeof(ids)), DataError);
 }
 
 TEST(SafetensorsFile, RefusesTruncationAtEveryByte) {

@@ -1,8 +1,8 @@
 #include "data/token_store.h"
 
 #include "core/error.h"
+#include "core/hdf5_handle.h"
 #include "data/document_input.h"
-#include "data/hdf5_handle.h"
 #include "tests/data/token_store_files.h"
 
 #include <gmock/gmock.h>

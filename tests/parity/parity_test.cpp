@@ -120,6 +120,7 @@ TEST_P(Parity, FolderSurvivesARoundTrip) {
   const auto value = [&](const Parameter& p) { return session.store().master(p); };
   HfFolderOptions how;
   how.dtype = DType::kBF16;
+  how.dtype_of = [](const Parameter&) { return DType::kBF16; };  // the goldens' buffers as well
   write_hf_folder(session.runtime(), scratch / "out", options.model.config().to_hf(),
                   session.model().hugging_face_names(), session.registry(), value, how);
   const SafetensorsFile before(golden(GetParam()) + "/model.safetensors"), after(scratch / "out/model.safetensors");
@@ -128,6 +129,7 @@ TEST_P(Parity, FolderSurvivesARoundTrip) {
     const SafetensorsEntry* ours = after.find(entry.name);
     ASSERT_NE(ours, nullptr) << entry.name;
     ASSERT_EQ(ours->shape, entry.shape) << entry.name;
+    ASSERT_EQ(ours->dtype_name, entry.dtype_name) << entry.name;
     std::string a(static_cast<size_t>(entry.end - entry.begin), '\0'), b = a;
     before.read(entry, 0, a.data(), a.size());
     after.read(*ours, 0, b.data(), b.size());

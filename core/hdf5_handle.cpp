@@ -1,4 +1,4 @@
-#include "data/hdf5_handle.h"
+#include "core/hdf5_handle.h"
 
 #include <cstdlib>
 #include <utility>
