@@ -11,6 +11,8 @@
 namespace deepflow {
 namespace {
 
+constexpr size_t kNamed = 8;  // tensors of each kind in a message
+
 std::set<int> contributors_of(const StoredTensor& tensor) {
   std::set<int> found;
   for (const StoredSlice& s : tensor.slices) found.insert(s.contributor);
@@ -50,9 +52,9 @@ void check_same_tensors(const StoredCheckpoint& checkpoint, const SavePlan& plan
   }
   if (missing.empty() && unknown.empty() && other.empty()) return;
   std::string what;
-  if (!other.empty()) what += "; of another shape: " + printable_list(other);
-  if (!missing.empty()) what += "; missing: " + printable_list(missing);
-  if (!unknown.empty()) what += "; not of this run: " + printable_list(unknown);
+  if (!other.empty()) what += "; of another shape: " + printable_list(other, kNamed);
+  if (!missing.empty()) what += "; missing: " + printable_list(missing, kNamed);
+  if (!unknown.empty()) what += "; not of this run: " + printable_list(unknown, kNamed);
   throw ConfigError(
       "checkpoint.resume: {} is of another model or optimizer{}; take its recipe, another checkpoint.dir, or "
       "checkpoint.resume: never",
