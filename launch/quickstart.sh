@@ -63,7 +63,12 @@ train() {
   mpirun -n 2 --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 --mca pml ob1 --mca btl vader,self \
     "$deepflow" train examples/quickstart.yaml "$@"
 }
-make_once "$run/metrics.jsonl" examples/quickstart.yaml "$data/train.h5" "$data/heldout.h5" "$deepflow" -- train "$@"
+# A run that ended and whose inputs have changed begins anew; one that was interrupted goes on.
+train_or_go_on() {
+  if [ -e "$run/metrics.jsonl.made" ]; then rm -rf "$run/checkpoints" "$run/metrics.jsonl.made"; fi
+  train "$@"
+}
+make_once "$run/metrics.jsonl" examples/quickstart.yaml "$data/train.h5" "$data/heldout.h5" "$deepflow" -- train_or_go_on "$@"
 
 say "a paragraph"
 "$deepflow" generate "$run" --prompt "Ocean, n." --max-tokens 160 --seed 1

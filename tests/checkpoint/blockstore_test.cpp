@@ -215,16 +215,39 @@ TEST(BlockStore, PassesByWhatIsDamagedAndSaysWhatIsLost) {
   ASSERT_EQ(report.damages.size(), 1u);
   EXPECT_NE(report.damages.front().find("data-00000 at byte"), std::string::npos) << report.damages.front();
   EXPECT_NE(report.damages.front().find("; elements "), std::string::npos) << report.damages.front();
+  o.resume = folder / "c/step-00000002";
+  EXPECT_THROW(Checkpointer(*self, o, kPool).resume(loaded), DataError);
+  o.resume = "auto";
   const std::optional<Resumed> resumed = Checkpointer(*self, o, kPool).resume(loaded);
   ASSERT_TRUE(resumed);
   EXPECT_EQ(resumed->step, 1);
   EXPECT_EQ(resumed->passed_by.size(), 1u);
   EXPECT_EQ(loaded.bytes(), before);
-  o.resume = folder / "c/step-00000002";
+  EXPECT_TRUE(fs::exists(folder / "c/step-00000002.damaged"));
+  EXPECT_EQ(list_checkpoints(folder / "c").size(), 1u);
+  fs::resize_file(folder / "c/step-00000001/data-00000", 1000);
   EXPECT_THROW(Checkpointer(*self, o, kPool).resume(loaded), DataError);
-  fs::remove_all(folder / "c/step-00000001");
-  o.resume = "auto";
-  EXPECT_THROW(Checkpointer(*self, o, kPool).resume(loaded), DataError);
+  EXPECT_TRUE(fs::exists(folder / "c/step-00000001"));  // nothing is set aside for nothing
+}
+
+TEST(BlockStore, RefusesToBeginBehindNewerCheckpoints) {
+  const ScratchFolder folder;
+  ToyState state(18);
+  auto self = make_self_communicator("all");
+  CheckpointOptions o = options_in(folder / "c");
+  o.keep = 0;
+  {
+    Checkpointer checkpointer(*self, o, kPool);
+    for (int64_t step = 1; step < 3; ++step) save(checkpointer, state, step);
+  }
+  o.resume = "never";
+  EXPECT_THROW(Checkpointer(*self, o, kPool).resume(state), ConfigError);
+  o.resume = folder / "c/step-00000001";
+  EXPECT_THROW(Checkpointer(*self, o, kPool).resume(state), ConfigError);
+  o.dir = folder / "other";
+  EXPECT_EQ(Checkpointer(*self, o, kPool).resume(state)->step, 1);
+  o.resume = folder / "nothing";
+  EXPECT_THROW(Checkpointer(*self, o, kPool).resume(state), ConfigError);
 }
 
 TEST(BlockStore, RefusesTheStateOfAnotherModel) {
