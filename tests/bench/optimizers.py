@@ -37,7 +37,7 @@ def train(build, data, out, optimizer, rate, seed, steps, windows):
     keys = [f"optim.name={optimizer}", f"optim.lr={rate}", *OPTIMIZERS[optimizer][1], f"train.seed={seed}",
             f"train.steps={steps}", f"optim.warmup={max(1, steps // 12)}", f"data.train={data}/train.h5",
             f"data.heldout={data}/heldout.h5", f"data.tokenizer={data}/tokenizer.json", f"run.dir={out}",
-            f"train.eval_windows={windows}", "log.tensorboard=false"]
+            f"train.eval_windows={windows}", "log.tensorboard=false", "checkpoint.every=0"]
     text = tools.run([f"{build}/deepflow", "train", ROOT / "examples/quickstart.yaml", *keys]).stdout
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     seconds = [line["seconds"] for line in lines if "seconds" in line]

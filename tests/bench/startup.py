@@ -13,6 +13,7 @@ RECIPE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "quickstart.
 def train(build, folder, ranks, steps, *options):
     command = [f"{build}/deepflow", "train", RECIPE, f"run.dir={folder}/run", f"data.train={folder}/text.h5",
                "data.heldout=", f"data.tokenizer={folder}/tokenizer.json", f"train.steps={steps}", "optim.warmup=0",
+               "checkpoint.every=0",
                *options]
     tools.run(tools.mpirun(ranks, command) if ranks > 1 else command)
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
