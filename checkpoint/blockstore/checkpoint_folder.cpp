@@ -23,6 +23,13 @@ using FileId = std::pair<std::string, std::string>;  // folder, file
 constexpr const char* kWriting = ".writing";
 constexpr const char* kLatest = "latest";
 
+std::string in(const std::string& folder, std::string_view name) { return fmt::format("{}/{}", folder, name); }
+
+bool is_there(const std::string& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
 [[noreturn]] void fail(const std::string& path, const char* what, const std::error_code& error) {
   throw StorageError("{}: {}: {}", path, what, error.message());
 }
@@ -89,14 +96,14 @@ void clear_folder(const std::string& dir, const std::string& name, const std::se
   bool stays = false;
   for (const std::string& file : names_in(path)) {
     std::error_code error;
-    const auto bytes = static_cast<int64_t>(fs::file_size(path + "/" + file, error));
+    const auto bytes = static_cast<int64_t>(fs::file_size(in(path, file), error));
     if (needed.count({name, file}) > 0) {
       stays = true;
       report.shared += error ? 0 : bytes;
       continue;
     }
     report.freed += error ? 0 : bytes;
-    if (!only_say) remove_tree(path + "/" + file);
+    if (!only_say) remove_tree(in(path, file));
   }
   if (!stays && !only_say) remove_tree(path);
 }
@@ -106,8 +113,8 @@ void clear_folder(const std::string& dir, const std::string& name, const std::se
 std::vector<FoundCheckpoint> list_checkpoints(const std::string& dir) {
   std::vector<FoundCheckpoint> found;
   for (const std::string& name : names_in(dir)) {
-    if (!is_step_folder_name(name) || !fs::exists(dir + "/" + name + "/" + kCommitName)) continue;
-    FoundCheckpoint c{0, dir + "/" + name};
+    if (!is_step_folder_name(name) || !is_there(in(in(dir, name), kCommitName))) continue;
+    FoundCheckpoint c{0, in(dir, name)};
     const char* end = name.data() + name.size();
     if (std::from_chars(name.data() + std::strlen("step-"), end, c.step).ptr == end) found.push_back(std::move(c));
   }
@@ -132,7 +139,7 @@ void commit_checkpoint(const std::string& dir, const std::string& name, const st
   const CommitRecord commit{manifest_text.size(), digest_of(manifest_text)};
   write_file_durably(path + "/" + kCommitName, commit.write());
   sync_folder(path);
-  if (fs::exists(final_path)) {
+  if (is_there(final_path)) {
     for (const FoundCheckpoint& other : list_checkpoints(dir))
       if (other.path != final_path)
         for (const FileId& file : references(other.path))
@@ -153,7 +160,7 @@ void abandon_checkpoint(const std::string& dir, const std::string& name) {
 
 std::string set_aside(const std::string& path) {
   std::string aside = path + ".damaged";
-  for (int i = 2; fs::exists(aside); ++i) aside = fmt::format("{}.damaged-{}", path, i);
+  for (int i = 2; is_there(aside); ++i) aside = fmt::format("{}.damaged-{}", path, i);
   rename_folder(path, aside);
   return aside;
 }
@@ -180,7 +187,7 @@ PruneReport prune_checkpoints(const std::string& dir, const Retention& retention
     sync_folder(c.path);
   }
   for (const std::string& name : names_in(dir)) {
-    if (name.starts_with("step-") && name.ends_with(kWriting) && !only_say) remove_tree(dir + "/" + name);
+    if (name.starts_with("step-") && name.ends_with(kWriting) && !only_say) remove_tree(in(dir, name));
     if (is_step_folder_name(name) && kept.count(name) == 0) clear_folder(dir, name, needed, only_say, report);
   }
   return report;
