@@ -114,8 +114,8 @@ class Hdf5Model::File {
     H5Pset_chunk_cache(access.get(), 521, size_t{32} << 20, 1.0);
     Hdf5Handle data(H5Dopen2(file_.get(), name.c_str(), access.get()), H5Dclose);
     Hdf5Handle space(data ? H5Dget_space(data.get()) : -1, H5Sclose);
-    const auto elements = static_cast<hsize_t>(into.num_elements());
-    Hdf5Handle memory(H5Screate_simple(1, &elements, nullptr), H5Sclose);
+    // Of as many dims as the selection has: otherwise the library walks element by element.
+    Hdf5Handle memory(H5Screate_simple(static_cast<int>(count.size()), count.data(), nullptr), H5Sclose);
     const bool selected =
         space && H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, first.data(), nullptr, count.data(), nullptr) >= 0;
     const hid_t type = into.dtype() == DType::kF32 ? H5T_NATIVE_FLOAT : H5T_NATIVE_UINT16;
@@ -201,7 +201,7 @@ void Hdf5Model::read_box(Runtime& runtime, const Parameter& p, const Box& box, c
   for (size_t d = 0; d < box.lo.size(); ++d) count.push_back(static_cast<hsize_t>(box.hi[d] - box.lo[d]));
   const int64_t rows = box.hi[0] - box.lo[0];
   if (into.num_elements() == 0) return;
-  const int64_t row = into.num_elements() / rows, piece = std::clamp<int64_t>(2 * kChunkElements / row, 1, rows);
+  const int64_t row = into.num_elements() / rows, piece = std::clamp<int64_t>(8 * kChunkElements / row, 1, rows);
   for (int64_t begin = 0; begin < rows; begin += piece) {
     const int64_t n = std::min(piece, rows - begin);
     first[0] = static_cast<hsize_t>(box.lo[0] + begin);

@@ -16,7 +16,7 @@ namespace hdf5_model_format {
 inline constexpr const char* kMagic = "deepflow.model";
 inline constexpr int64_t kVersion = 1;
 inline constexpr const char* kGroup = "parameters";
-inline constexpr int64_t kChunkElements = int64_t{1} << 20;  // of a data set; each chunk has a checksum
+inline constexpr int64_t kChunkElements = int64_t{1} << 18;  // of a data set; each chunk has a checksum
 
 // "layers.3.attention.q.weight" -> "layers/3/attention/q/weight"
 std::string dataset_name(const std::string& parameter);
