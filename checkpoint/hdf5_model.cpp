@@ -204,7 +204,7 @@ void Hdf5Model::read_box(Runtime& runtime, const Parameter& p, const Box& box, c
   const int64_t row = into.num_elements() / rows, piece = std::clamp<int64_t>(8 * kChunkElements / row, 1, rows);
   for (int64_t begin = 0; begin < rows; begin += piece) {
     const int64_t n = std::min(piece, rows - begin);
-    first[0] = static_cast<hsize_t>(box.lo[0] + begin);
+    first[0] = static_cast<hsize_t>(box.lo[0]) + static_cast<hsize_t>(begin);
     count[0] = static_cast<hsize_t>(n);
     Tensor target = into.flat_range(begin * row, (begin + n) * row);
     const Tensor raw =
