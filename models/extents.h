@@ -11,6 +11,9 @@ namespace deepflow {
 // The first of the named extents that is not given, as a Problem.
 std::optional<ModelConfig::Problem> missing_extent(const std::vector<std::pair<std::string, int64_t>>& extents);
 
+// Extents beyond this are no model's; their products stay far from overflow.
+constexpr int64_t kLargestExtent = int64_t{1} << 24;
+
 // Every block is an object: a hostile file must not ask for billions.
 constexpr int64_t kMostLayers = 10000;
 std::optional<ModelConfig::Problem> too_many_layers(int64_t layers);

@@ -1,13 +1,12 @@
 #include "models/hf_config.h"
 
+#include "models/extents.h"
+
 #include <cmath>
 
 namespace deepflow {
 
 using nlohmann::json;
-
-// Extents beyond this are no model's; their products stay far from overflow.
-constexpr int64_t kLargest = int64_t{1} << 24;
 
 HfConfig::HfConfig(json content, std::string where) : json_(std::move(content)), where_(std::move(where)) {
   if (!json_.is_object()) throw DataError("{}: needs a JSON object, got {}", where_, json_.type_name());
@@ -31,7 +30,7 @@ int64_t HfConfig::whole_from(const std::string& key, int64_t least) const {
   if (!at(key).is_number_integer()) wrong_type(key, "a whole number");
   const bool beyond = at(key).is_number_unsigned() && at(key).get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
   const int64_t value = beyond ? INT64_MAX : at(key).get<int64_t>();
-  if (value > kLargest) fail(key, "is {}, more than {}", at(key).dump(), kLargest);
+  if (value > kLargestExtent) fail(key, "is {}, more than {}", at(key).dump(), kLargestExtent);
   if (value < least) fail(key, "needs to be at least {}, got {}", least, value);
   return value;
 }

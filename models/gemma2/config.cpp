@@ -1,5 +1,6 @@
 #include "models/gemma2/config.h"
 
+#include "models/extents.h"
 #include "models/gemma2/model.h"
 #include "models/parts/sliding_window.h"
 
@@ -22,7 +23,7 @@ void Gemma2Config::declare(OptionGroup& group) {
   group.add("sliding_window", sliding_window)
       .help("in the first layer and every other one a token sees itself and this many less one before it; 0: all")
       .unit("tokens")
-      .at_least(0)
+      .range(0, kLargestExtent)
       .source("Beltagy et al. 2020");
   group.add("query_pre_attn_scalar", query_pre_attn_scalar)
       .help("scores are divided by its root; 0: head_dim")

@@ -8,14 +8,17 @@ namespace deepflow {
 
 void Gpt2Config::declare(OptionGroup& group) {
   group.add("layers", layers).help("transformer blocks; 0: as in init_from").range(0, kMostLayers);
-  group.add("width", width).help("columns of the residual stream; 0: as in init_from").at_least(0);
-  group.add("heads", heads).help("attention heads, a divisor of width; 0: as in init_from").at_least(0);
-  group.add("ffn", ffn).help("columns inside the MLP; 0: 4 * width").at_least(0);
-  group.add("vocabulary", vocabulary).help("rows of the embedding; 0: the tokenizer's size").unit("tokens").at_least(0);
+  group.add("width", width).help("columns of the residual stream; 0: as in init_from").range(0, kLargestExtent);
+  group.add("heads", heads).help("attention heads, a divisor of width; 0: as in init_from").range(0, kLargestExtent);
+  group.add("ffn", ffn).help("columns inside the MLP; 0: 4 * width").range(0, kLargestExtent);
+  group.add("vocabulary", vocabulary)
+      .help("rows of the embedding; 0: the tokenizer's size")
+      .unit("tokens")
+      .range(0, kLargestExtent);
   group.add("max_positions", max_positions)
       .help("learned positions; 0: the data's sequence length")
       .unit("tokens")
-      .at_least(0);
+      .range(0, kLargestExtent);
   group.add("tie_embeddings", tie_embeddings).help("the head reads the embedding's matrix").source("Press & Wolf 2017");
   group.add("gelu", gelu)
       .values({{"tanh", GeluKind::kTanh}, {"exact", GeluKind::kExact}})

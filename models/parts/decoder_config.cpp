@@ -8,15 +8,18 @@ namespace deepflow {
 
 void DecoderConfig::declare(OptionGroup& group) {
   group.add("layers", layers).help("transformer blocks; 0: as in init_from").range(0, kMostLayers);
-  group.add("width", width).help("columns of the residual stream; 0: as in init_from").at_least(0);
-  group.add("heads", heads).help("query heads; 0: as in init_from").at_least(0);
+  group.add("width", width).help("columns of the residual stream; 0: as in init_from").range(0, kLargestExtent);
+  group.add("heads", heads).help("query heads; 0: as in init_from").range(0, kLargestExtent);
   declare_heads(group);
   declare_ffn(group);
-  group.add("vocabulary", vocabulary).help("rows of the embedding; 0: the tokenizer's size").unit("tokens").at_least(0);
+  group.add("vocabulary", vocabulary)
+      .help("rows of the embedding; 0: the tokenizer's size")
+      .unit("tokens")
+      .range(0, kLargestExtent);
   group.add("max_positions", max_positions)
       .help("longest sequence; 0: the data's sequence length")
       .unit("tokens")
-      .at_least(0);
+      .range(0, kLargestExtent);
   group.add("tie_embeddings", tie_embeddings).help("the head reads the embedding's matrix").source("Press & Wolf 2017");
   group.add("rope_theta", rope_theta).help("base of the rotary wavelengths").above(0).source("Su et al. 2021");
   group.add("rope_scaling", rope_scaling).help("stretches the rotary positions").when_absent("positions as they are");
@@ -30,13 +33,13 @@ void DecoderConfig::declare(OptionGroup& group) {
 void DecoderConfig::declare_heads(OptionGroup& group) {
   group.add("kv_heads", kv_heads)
       .help("key and value heads, a divisor of heads; 0: as many as heads")
-      .at_least(0)
+      .range(0, kLargestExtent)
       .source("Ainslie et al. 2023");
-  group.add("head_dim", head_dim).help("columns of one head, even; 0: width / heads").at_least(0);
+  group.add("head_dim", head_dim).help("columns of one head, even; 0: width / heads").range(0, kLargestExtent);
 }
 
 void DecoderConfig::declare_ffn(OptionGroup& group) {
-  group.add("ffn", ffn).help("columns inside the MLP; 0: 8/3 of width, rounded up to 64").at_least(0);
+  group.add("ffn", ffn).help("columns inside the MLP; 0: 8/3 of width, rounded up to 64").range(0, kLargestExtent);
 }
 
 void DecoderConfig::fill_in(int64_t vocabulary_size, int64_t sequence) {

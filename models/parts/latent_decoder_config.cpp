@@ -42,10 +42,12 @@ std::optional<ModelConfig::Problem> group_problem(const LatentDecoderConfig& c) 
 
 void LatentDecoderConfig::declare(OptionGroup& group) {
   MoeDecoderConfig::declare(group);
-  group.add("dense_layers", dense_layers).help("first layers, which have an MLP and no experts").at_least(0);
+  group.add("dense_layers", dense_layers)
+      .help("first layers, which have an MLP and no experts")
+      .range(0, kLargestExtent);
   group.add("dense_ffn", dense_ffn)
       .help("columns inside those MLPs; 0: those of the experts that a token goes to")
-      .at_least(0);
+      .range(0, kLargestExtent);
   group.add("shared_experts", shared_experts)
       .help("experts that every token goes to, made as one of that many times ffn columns")
       .range(0, kMostExperts)
@@ -63,12 +65,18 @@ void LatentDecoderConfig::declare(OptionGroup& group) {
 void LatentDecoderConfig::declare_heads(OptionGroup& group) {
   group.add("query_rank", query_rank)
       .help("columns of the latent row that queries are made of; 0: they are made of the residual stream")
-      .at_least(0)
+      .range(0, kLargestExtent)
       .source("DeepSeek-V2, section 2.1");
-  group.add("latent_rank", latent_rank).help("columns of the latent row that keys and values are made of").at_least(1);
-  group.add("nope_dim", nope_dim).help("columns of a query and a key that know no position, even").at_least(1);
-  group.add("rope_dim", rope_dim).help("rotated columns of a query, and of the one key of all heads, even").at_least(2);
-  group.add("value_dim", value_dim).help("columns of a value, even").at_least(1);
+  group.add("latent_rank", latent_rank)
+      .help("columns of the latent row that keys and values are made of")
+      .range(1, kLargestExtent);
+  group.add("nope_dim", nope_dim)
+      .help("columns of a query and a key that know no position, even")
+      .range(1, kLargestExtent);
+  group.add("rope_dim", rope_dim)
+      .help("rotated columns of a query, and of the one key of all heads, even")
+      .range(2, kLargestExtent);
+  group.add("value_dim", value_dim).help("columns of a value, even").range(1, kLargestExtent);
   group.add("attention_bias", attention_bias).help("biases on latent rows and the attention's output");
 }
 

@@ -15,7 +15,7 @@ void MoeDecoderConfig::declare(OptionGroup& group) {
 }
 
 void MoeDecoderConfig::declare_ffn(OptionGroup& group) {
-  group.add("ffn", ffn).help("columns inside each expert; 0: 7/2 of width, rounded up to 64").at_least(0);
+  group.add("ffn", ffn).help("columns inside each expert; 0: 7/2 of width, rounded up to 64").range(0, kLargestExtent);
 }
 
 void MoeDecoderConfig::fill_in(int64_t vocabulary_size, int64_t sequence) {

@@ -1,6 +1,7 @@
 #include "models/parts/sliding_window.h"
 
 #include "core/option.h"
+#include "models/extents.h"
 
 #include <string>
 #include <vector>
@@ -16,11 +17,11 @@ void declare_window(OptionGroup& group, SlidingWindow& window) {
   group.add("sliding_window", window.rows)
       .help("a token sees itself and this many less one before it; 0: all before it")
       .unit("tokens")
-      .at_least(0)
+      .range(0, kLargestExtent)
       .source("Beltagy et al. 2020");
   group.add("full_attention_layers", window.full_layers)
       .help("first layers that see everything in spite of sliding_window")
-      .at_least(0);
+      .range(0, kMostLayers);
 }
 
 SlidingWindow read_hf_window(const HfConfig& config, int64_t layers) {

@@ -71,6 +71,13 @@ TEST_F(RecipeFile, ErrorsNameTheKeyAndItsLine) {
             "command line: optim.warm_up is not a key; did you mean optim.warmup?");
 }
 
+TEST_F(RecipeFile, ExtentsThatNoModelHasAreRefused) {
+  for (const char* key : {"width", "heads", "kv_heads", "head_dim", "ffn", "vocabulary", "max_positions"}) {
+    EXPECT_EQ(error(kQuickstart, {fmt::format("model.{}=4611686018427387904", key)}),
+              fmt::format("command line: model.{} must be 0 to 16777216, got 4611686018427387904", key));
+  }
+}
+
 TEST_F(RecipeFile, ResolvedRecipeReadsBackTheSame) {
   const std::string resolved = read(kQuickstart)->resolved(false);
   EXPECT_NE(resolved.find("  momentum: "), std::string::npos);  // keys that the recipe does not give are there too
