@@ -41,6 +41,8 @@ json parse_json_object(const std::string& text, const std::string& where) {
     return value;
   } catch (const json::parse_error& e) {
     throw DataError("{}: it is not valid JSON at byte {}", where, e.byte);
+  } catch (const json::out_of_range&) {
+    throw DataError("{}: a number in it is larger than any that is computed with", where);
   }
 }
 

@@ -272,6 +272,8 @@ TEST(HfFolder, RefusesBrokenFoldersWithOneLine) {
   EXPECT_THAT(error_of(model, folder.path()), HasSubstr("config.json: cannot open it"));
   folder.write("config.json", "{\"a\": ");
   EXPECT_THAT(error_of(model, folder.path()), HasSubstr("config.json: it is not valid JSON"));
+  folder.write("config.json", "{\"a\": 1e999}");
+  EXPECT_THAT(error_of(model, folder.path()), HasSubstr("config.json: a number in it is larger than any"));
   folder.write("config.json", "[]");
   EXPECT_THAT(error_of(model, folder.path()), HasSubstr("needs a JSON object, got array"));
   folder.write("config.json", "{\"a\":" + std::string(100000, '['));
