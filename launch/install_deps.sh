@@ -7,7 +7,7 @@ packages=(g++ cmake ninja-build pkg-config ccache make git
   libopenmpi-dev openmpi-bin libdnnl-dev libzstd-dev libxxhash-dev libhdf5-dev libspdlog-dev libfmt-dev libcli11-dev
   libyaml-cpp-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev zlib1g-dev xz-utils dict-gcide)
 if [ "${1:-}" = --dev ]; then
-  packages+=(libgtest-dev libgmock-dev libbenchmark-dev clang clang-format clang-tidy libomp-dev python3-venv)
+  packages+=(libgtest-dev libgmock-dev libbenchmark-dev clang clang-format clang-tidy libclang-rt-dev libomp-dev python3-venv)
 fi
 
 missing=()
