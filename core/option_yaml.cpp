@@ -190,14 +190,19 @@ int first_line_not_text(const std::string& text) {
   return 0;
 }
 
+// yaml-cpp writes text without quotes that would begin or end a document where it stands first in a line.
+void emit_scalar(YAML::Emitter& out, const std::string& text, bool quoted) {
+  if (quoted || text.starts_with("---") || text.starts_with("...")) out << YAML::DoubleQuoted;
+  out << text;
+}
+
 void emit(YAML::Emitter& out, const OptionValue& value, bool flow, bool comments) {
   switch (value.kind) {
     case Kind::kNull:
       out << "none";
       break;
     case Kind::kScalar:
-      if (value.quoted) out << YAML::DoubleQuoted;
-      out << value.text;
+      emit_scalar(out, value.text, value.quoted);
       break;
     case Kind::kList:
       out << YAML::Flow << YAML::BeginSeq;
@@ -207,7 +212,9 @@ void emit(YAML::Emitter& out, const OptionValue& value, bool flow, bool comments
     case Kind::kMap:
       out << (flow || value.entries.empty() ? YAML::Flow : YAML::Block) << YAML::BeginMap;
       for (const OptionEntry& entry : value.entries) {
-        out << YAML::Key << entry.key << YAML::Value;
+        out << YAML::Key;
+        emit_scalar(out, entry.key, false);
+        out << YAML::Value;
         emit(out, entry.value, flow, comments);
         const bool inline_value = flow || entry.value.kind != Kind::kMap || entry.value.entries.empty();
         if (comments && !flow && inline_value && !entry.comment.empty()) out << YAML::Comment(entry.comment);

@@ -88,6 +88,18 @@ TEST(OptionYaml, EscapesThatAreNoCharacterAreRefused) {
   EXPECT_EQ(parse_yaml("\"\\x85\\L\"", "r.yaml").text, "\xc2\x85\xe2\x80\xa8");
 }
 
+TEST(OptionYaml, TextLikeTheBoundsOfADocumentIsQuoted) {
+  for (const char* text : {"---", "--- a", "...", "... b"}) {
+    OptionValue map = OptionValue::map();
+    map.entries.push_back({text, {}, OptionValue::scalar(text), ""});
+    const OptionValue again = parse_yaml(to_yaml(map, false), "r.yaml");
+    ASSERT_EQ(again.entries.size(), 1u);
+    EXPECT_EQ(again.entries[0].key, text);
+    EXPECT_EQ(again.entries[0].value.text, text);
+    EXPECT_EQ(parse_yaml(to_yaml(OptionValue::scalar(text), false), "r.yaml").text, text);
+  }
+}
+
 TEST(OptionYaml, ControlCharactersCannotBreakTheLine) {
   EXPECT_EQ(error("\"a\\nb\": 1\n\"a\\nb\": 2\n"), "r.yaml:2: a\\x0ab is given twice; it stands already on line 1");
 }
