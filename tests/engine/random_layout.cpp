@@ -1,43 +1,22 @@
 #include "tests/engine/random_layout.h"
 
-#include "core/error.h"
 #include "parallel/schedule_registry.h"
+#include "tests/engine/dice.h"
 
 #include <fmt/ranges.h>
 
 #include <filesystem>
 
 namespace deepflow::testing {
+
+bool deals_or_repeats(int64_t units, int64_t ranks) { return units % ranks == 0 || ranks % units == 0; }
+bool has_experts(const TinyOptions& o) {
+  return o.family == "mixtral" || o.family == "mtp_moe" || o.family.starts_with("deepseek");
+}
+
 namespace {
 
 constexpr int64_t kMostWork = 8000;  // layers x rows of a step, so that a case is a matter of seconds
-
-class Dice {
- public:
-  Dice(uint64_t seed, int64_t index, int num_ranks)
-      : site_(random_site(seed, "layouts", static_cast<uint64_t>(num_ranks))), index_(index) {}
-  int64_t below(int64_t n) {
-    return std::min<int64_t>(n - 1,
-                             static_cast<int64_t>(random_uniform(site_, index_, throws_++) * static_cast<float>(n)));
-  }
-  bool coin() { return below(2) == 1; }
-  template <class T>
-  T one_of(const std::vector<T>& choices) {
-    DF_ASSERT(!choices.empty());
-    return choices[static_cast<size_t>(below(static_cast<int64_t>(choices.size())))];
-  }
-  // One of the choices that will do.
-  template <class T, class F>
-  T one_that(std::vector<T> choices, F&& will_do) {
-    choices.erase(std::remove_if(choices.begin(), choices.end(), [&](const T& c) { return !will_do(c); }),
-                  choices.end());
-    return one_of(choices);
-  }
-
- private:
-  RandomSite site_;
-  int64_t index_, throws_ = 0;
-};
 
 std::vector<int> divisors(int64_t n) {
   std::vector<int> d;
@@ -45,8 +24,6 @@ std::vector<int> divisors(int64_t n) {
     if (n % i == 0) d.push_back(i);
   return d;
 }
-
-bool deals_or_repeats(int64_t units, int64_t ranks) { return units % ranks == 0 || ranks % units == 0; }
 
 // Axes that multiply to the ranks, which are a power of two.
 void draw_axes(Dice& dice, ParallelOptions& p, int ranks) {
@@ -77,7 +54,6 @@ void draw_experts(Dice& dice, TinyOptions& o) {
 }
 
 bool has_latent_attention(const TinyOptions& o) { return o.family.starts_with("deepseek"); }
-bool has_experts(const TinyOptions& o) { return o.family == "mixtral" || has_latent_attention(o); }
 
 void draw_latent_attention(Dice& dice, TinyOptions& o) {
   o.query_rank = dice.one_of<int64_t>({0, 12});
@@ -170,6 +146,8 @@ void draw_training(Dice& dice, TinyOptions& o) {
   o.optim.clip = dice.one_of<double>({0, 0.1, 1});
 }
 
+}  // namespace
+
 std::string text_of(const TinyOptions& o) {
   const ParallelOptions& p = o.parallel;
   std::string text = fmt::format("{} layers {} heads {}/{} ffn {}", o.family, o.layers, o.heads, o.kv_heads, o.ffn);
@@ -204,10 +182,8 @@ std::string text_of(const TinyOptions& o) {
   return text;
 }
 
-}  // namespace
-
 LayoutCase draw_layout(uint64_t seed, int64_t index, int num_ranks) {
-  Dice dice(seed, index, num_ranks);
+  Dice dice(seed, "layouts", index, num_ranks);
   LayoutCase c;
   draw_axes(dice, c.options.parallel, num_ranks);
   draw_model(dice, c.options);

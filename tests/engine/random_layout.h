@@ -15,4 +15,8 @@ struct LayoutCase {
 // micro-batches and everything else that must not change the result. A pure function; all that it draws can run.
 LayoutCase draw_layout(uint64_t seed, int64_t index, int num_ranks);
 
+std::string text_of(const TinyOptions& options);
+bool has_experts(const TinyOptions& options);
+bool deals_or_repeats(int64_t units, int64_t ranks);  // whole units on every rank, or one on several
+
 }  // namespace deepflow::testing
