@@ -244,6 +244,11 @@ std::string Checkpointer::try_to_load(StateOwner& owner, const std::string& path
   } catch (const DataError& e) {
     return e.what();  // on all ranks
   }
+  if (const std::string codec = checkpoint->manifest().lossy(); !codec.empty())
+    throw ConfigError(
+        "checkpoint.resume: {} is a lossy export ({}), its values are not those that were trained; resume from a "
+        "checkpoint of the run, or take another checkpoint.dir",
+        path, codec);
   check_same_tensors(*checkpoint, *plan_);
   int64_t bytes = 0;
   try {

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "launch/cli_environment.h"
+#include "launch/command_ckpt.h"
 #include "launch/command_data.h"
 #include "launch/command_doctor.h"
 #include "launch/command_eval.h"
@@ -21,8 +22,8 @@ namespace {
 
 // Every command, in the order of `deepflow --help`.
 constexpr void (*kCommands[])(Cli&) = {
-    add_train_command, add_eval_command,   add_generate_command, add_probe_command,
-    add_data_command,  add_doctor_command, add_recipe_command,   add_schedule_command,
+    add_train_command, add_eval_command,   add_generate_command, add_probe_command,    add_data_command,
+    add_ckpt_command,  add_doctor_command, add_recipe_command,   add_schedule_command,
 };
 
 // The innermost command that was named on the line.

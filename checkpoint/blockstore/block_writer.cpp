@@ -199,6 +199,12 @@ size_t BlockWriter::encode(std::span<const char> raw, DType dtype, CodecId id) {
 void BlockWriter::append_plain(std::span<const char> raw, DType dtype, CodecId codec, BlockRecord record) {
   const size_t stored = encode(raw, dtype, codec);
   record.codec = stored > 0 ? codec : CodecId::kRaw;
+  // What is read back is what has to be whole.
+  if (stored > 0 && this->codec(codec).is_lossy()) {
+    base_.resize(raw.size());
+    this->codec(codec).decode({encoded_.data(), stored}, dtype, base_);
+    record.digest = digest_of(base_);
+  }
   write(stored > 0 ? std::span<const char>(encoded_.data(), stored) : raw, record);
 }
 

@@ -45,7 +45,8 @@ class BlockWriter {
   BlockWriter& operator=(const BlockWriter&) = delete;
 
   // The values of one slice. Blocks whose digests are those of `earlier` (may be empty) are referred to. Returns the
-  // first block's number.
+  // first block's number. Without `earlier` a slice may come in several calls, all but the last of whole blocks. With a
+  // lossy codec a block's digest is that of the values that come back.
   int64_t append(std::span<const char> values, DType dtype, CodecId codec, const EarlierBlocks& earlier,
                  Differences differences);
   // Writes the index; both files are on the disk when it returns.

@@ -198,6 +198,8 @@ int64_t Manifest::raw_bytes() const {
   return sum;
 }
 
+std::string Manifest::lossy() const { return Reader::text(Json::parse(run, nullptr, false), "lossy"); }
+
 std::string Manifest::write() const {
   Json files_json = Json::array(), tensors_json = Json::array();
   for (const StoredFiles& f : files)

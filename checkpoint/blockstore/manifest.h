@@ -46,6 +46,8 @@ struct Manifest {
 
   const StoredTensor* find(std::string_view name) const;
   int64_t raw_bytes() const;
+  // "nf4", "int8": an export whose values are not those that were trained; "" for all others. `run` says so.
+  std::string lossy() const;
   std::string write() const;
   // Throws DataError, one line that begins with `path`: grammar, version, numbers out of range, slices that do not lie
   // in their tensor or whose blocks are too few. What it returns can be followed without further checks.

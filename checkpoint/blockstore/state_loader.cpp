@@ -1,23 +1,17 @@
 #include "checkpoint/blockstore/state_loader.h"
 
+#include "checkpoint/blockstore/tensor_parts.h"
 #include "checkpoint/boxes.h"
 #include "checkpoint/printable.h"
 #include "core/error.h"
 
 #include <algorithm>
 #include <cstring>
-#include <set>
 
 namespace deepflow {
 namespace {
 
-constexpr size_t kNamed = 8;  // tensors of each kind in a message
-
-std::set<int> contributors_of(const StoredTensor& tensor) {
-  std::set<int> found;
-  for (const StoredSlice& s : tensor.slices) found.insert(s.contributor);
-  return found;
-}
+constexpr size_t kShown = 12;  // names in a message
 
 // Into f32 values: residuals are nothing else.
 void load_sum(TensorReader& reader, const StoredTensor& tensor, StateEntry& e, int num_contributors) {
@@ -52,9 +46,9 @@ void check_same_tensors(const StoredCheckpoint& checkpoint, const SavePlan& plan
   }
   if (missing.empty() && unknown.empty() && other.empty()) return;
   std::string what;
-  if (!other.empty()) what += "; of another shape: " + printable_list(other, kNamed);
-  if (!missing.empty()) what += "; missing: " + printable_list(missing, kNamed);
-  if (!unknown.empty()) what += "; not of this run: " + printable_list(unknown, kNamed);
+  if (!other.empty()) what += "; of another shape: " + printable_list(other, kShown);
+  if (!missing.empty()) what += "; missing: " + printable_list(missing, kShown);
+  if (!unknown.empty()) what += "; not of this run: " + printable_list(unknown, kShown);
   throw ConfigError(
       "checkpoint.resume: {} is of another model or optimizer{}; take its recipe, another checkpoint.dir, or "
       "checkpoint.resume: never",

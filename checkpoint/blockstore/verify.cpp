@@ -9,15 +9,21 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
 #include <map>
-#include <set>
+#include <memory>
+#include <mutex>
 
 namespace deepflow {
 namespace {
 
+constexpr int64_t kBlocksOfJob = 16;
+
 class Verifier {
  public:
-  Verifier(const std::string& path, size_t most) : checkpoint_(path), files_(checkpoint_.dir()), most_(most) {}
+  Verifier(const std::string& path, size_t most, const ThreadPool* pool)
+      : checkpoint_(path), pool_(pool ? *pool : alone_), files_(checkpoint_.dir()), most_(most) {}
 
   VerifyReport run() {
     const Manifest& m = checkpoint_.manifest();
@@ -29,12 +35,27 @@ class Verifier {
         used_[f].assign(index.records.size(), false);
       });
     for (const StoredTensor& t : m.tensors) check_tensor(t);
+    check_blocks();
     for (size_t f = 0; f < m.files.size(); ++f) guarded([&] { check_use(static_cast<int>(f)); });
-    report_.bytes_read = files_.bytes_read();
     return report_;
   }
 
  private:
+  // Some blocks of a slice, which one thread reads.
+  struct Job {
+    const StoredTensor* tensor;
+    const StoredSlice* slice;
+    int64_t first, last;
+  };
+  // What a thread has for itself.
+  struct Reader {
+    explicit Reader(const std::string& dir) : files(dir) {}
+    DataFiles files;
+    std::vector<char> values;
+    int64_t blocks = 0;
+    std::vector<std::pair<size_t, std::string>> damages;  // with the number of the job
+  };
+
   template <class F>
   void guarded(F&& f) {
     try {
@@ -64,8 +85,50 @@ class Verifier {
 
   void check_tensor(const StoredTensor& t) {
     guarded([&] { check_cover(t); });
-    for (const StoredSlice& s : t.slices)
-      for (int64_t b = 0; b < s.num_blocks; ++b) guarded([&] { check_block(t, s, b); });
+    for (const StoredSlice& s : t.slices) {
+      if (used_[static_cast<size_t>(s.file)].empty()) continue;  // its index is damaged
+      for (int64_t b = 0; b < s.num_blocks; ++b)
+        if (!mark(s.file, s.first_block + b)) break;
+      for (int64_t b = 0; b < s.num_blocks; b += kBlocksOfJob)
+        jobs_.push_back({&t, &s, b, std::min(b + kBlocksOfJob, s.num_blocks)});
+    }
+  }
+
+  // Damages come in the order of the jobs, whichever thread has found them.
+  void check_blocks() {
+    std::vector<std::unique_ptr<Reader>> readers;
+    for (int t = 0; t < pool_.size(); ++t) readers.push_back(std::make_unique<Reader>(checkpoint_.dir()));
+    std::atomic<size_t> next{0};
+    std::mutex mutex;
+    std::exception_ptr failed;
+    pool_.run([&](int thread, int) {
+      Reader& reader = *readers[static_cast<size_t>(thread)];
+      try {
+        for (size_t i = next++; i < jobs_.size(); i = next++) check(jobs_[i], i, reader);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        failed = std::current_exception();
+        next = jobs_.size();
+      }
+    });
+    if (failed) std::rethrow_exception(failed);
+    std::vector<std::pair<size_t, std::string>> damages;
+    for (const auto& reader : readers) {
+      damages.insert(damages.end(), reader->damages.begin(), reader->damages.end());
+      report_.blocks += reader->blocks;
+      report_.bytes_read += reader->files.bytes_read();
+    }
+    std::stable_sort(damages.begin(), damages.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (const auto& damage : damages)
+      if (report_.damages.size() < most_) report_.damages.push_back(damage.second);
+  }
+
+  void check(const Job& job, size_t number, Reader& reader) const {
+    for (int64_t b = job.first; b < job.last; ++b) try {
+        check_block(*job.tensor, *job.slice, b, reader);
+      } catch (const DataError& e) {
+        if (reader.damages.size() < most_) reader.damages.emplace_back(number, e.what());
+      }
   }
 
   // Each element once; of sums, once for each contributor that has any.
@@ -93,8 +156,7 @@ class Verifier {
     return false;
   }
 
-  void check_block(const StoredTensor& t, const StoredSlice& s, int64_t block) {
-    if (used_[static_cast<size_t>(s.file)].empty()) return;  // its index is damaged
+  void check_block(const StoredTensor& t, const StoredSlice& s, int64_t block, Reader& reader) const {
     const BlockIndex& index = checkpoint_.index(s.file);
     const auto record = static_cast<size_t>(s.first_block + block);
     const auto element = static_cast<int64_t>(size_of(t.dtype));
@@ -102,21 +164,24 @@ class Verifier {
     if (record >= index.records.size() || index.records[record].raw != raw)
       throw DataError("{}/{}: has no block {} of {} bytes, which {} needs", checkpoint_.path(), index_file_name(s.file),
                       record, raw, printable(t.name));
-    mark(s.file, index, record);
-    values_.resize(static_cast<size_t>(raw));
+    reader.values.resize(static_cast<size_t>(raw));
     try {
-      files_.read_block(index, record, checkpoint_.data_of(s.file), t.dtype, values_);
+      reader.files.read_block(index, record, checkpoint_.data_of(s.file), t.dtype, reader.values);
     } catch (const DataError& e) {
       throw DataError("{}; elements {} to {} of a slice of {} are lost", e.what(), begin / element,
                       (begin + raw) / element, printable(t.name));
     }
-    ++report_.blocks;
+    ++reader.blocks;
   }
 
-  void mark(int file, const BlockIndex& index, size_t record) {
+  bool mark(int file, int64_t block) {
     std::vector<bool>& used = used_[static_cast<size_t>(file)];
+    const auto record = static_cast<size_t>(block);
+    if (record >= used.size()) return false;
+    const uint32_t base = checkpoint_.index(file).records[record].base;
     used[record] = true;
-    if (index.records[record].base != kNoBase) used[index.records[record].base] = true;
+    if (base != kNoBase) used[base] = true;
+    return true;
   }
 
   void check_use(int file) const {
@@ -128,18 +193,20 @@ class Verifier {
   }
 
   StoredCheckpoint checkpoint_;
+  const ThreadPool alone_{1};
+  const ThreadPool& pool_;
   DataFiles files_;
   size_t most_;
   std::vector<std::vector<bool>> used_;
-  std::vector<char> values_;
+  std::vector<Job> jobs_;
   VerifyReport report_;
 };
 
 }  // namespace
 
-VerifyReport verify_checkpoint(const std::string& path, size_t most_damages) {
+VerifyReport verify_checkpoint(const std::string& path, size_t most_damages, const ThreadPool* pool) {
   try {
-    return Verifier(path, most_damages).run();
+    return Verifier(path, most_damages, pool).run();
   } catch (const DataError& e) {
     VerifyReport report;
     report.damages.emplace_back(e.what());
