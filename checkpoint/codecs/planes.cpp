@@ -74,9 +74,9 @@ PlanesCodec::PlanesCodec(CpuIsa isa)
     : isa_(isa), compressor_(make_zstd_compressor(ZSTD_minCLevel())), decompressor_(make_zstd_decompressor()) {
   // The strongest negative level steps over everything; literals would stay as they are, were their code not asked for.
   // The tables for matches are cleared with every frame, so they are small.
-  ZSTD_CCtx_setParameter(compressor_.get(), ZSTD_c_literalCompressionMode, ZSTD_ps_enable);
-  ZSTD_CCtx_setParameter(compressor_.get(), ZSTD_c_hashLog, ZSTD_HASHLOG_MIN);
-  ZSTD_CCtx_setParameter(compressor_.get(), ZSTD_c_chainLog, ZSTD_CHAINLOG_MIN);
+  set_zstd_parameter(compressor_.get(), ZSTD_c_literalCompressionMode, ZSTD_ps_enable);
+  set_zstd_parameter(compressor_.get(), ZSTD_c_hashLog, ZSTD_HASHLOG_MIN);
+  set_zstd_parameter(compressor_.get(), ZSTD_c_chainLog, ZSTD_CHAINLOG_MIN);
 }
 
 // The Huffman coder is at its best with half as much room again as it has input.

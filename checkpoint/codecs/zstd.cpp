@@ -14,10 +14,15 @@ void ZstdDeleter::operator()(ZSTD_DCtx_s* context) const { ZSTD_freeDCtx(context
 ZstdCompressor make_zstd_compressor(int level) {
   ZstdCompressor context(ZSTD_createCCtx());
   if (!context) throw std::bad_alloc();
-  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_compressionLevel, level);
-  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_checksumFlag, 0);
-  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_contentSizeFlag, 0);
+  set_zstd_parameter(context.get(), ZSTD_c_compressionLevel, level);
+  set_zstd_parameter(context.get(), ZSTD_c_checksumFlag, 0);
+  set_zstd_parameter(context.get(), ZSTD_c_contentSizeFlag, 0);
   return context;
+}
+
+void set_zstd_parameter(ZSTD_CCtx_s* context, int parameter, int value) {
+  const size_t result = ZSTD_CCtx_setParameter(context, static_cast<ZSTD_cParameter>(parameter), value);
+  DF_ASSERT(!ZSTD_isError(result), "zstd parameter {} = {}: {}", parameter, value, ZSTD_getErrorName(result));
 }
 
 ZstdDecompressor make_zstd_decompressor() {

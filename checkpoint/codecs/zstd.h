@@ -18,6 +18,7 @@ using ZstdDecompressor = std::unique_ptr<ZSTD_DCtx_s, ZstdDeleter>;
 
 // Without checksum and content size: both are in a block's record.
 ZstdCompressor make_zstd_compressor(int level);
+void set_zstd_parameter(ZSTD_CCtx_s* context, int parameter, int value);  // a ZSTD_cParameter
 ZstdDecompressor make_zstd_decompressor();
 // One or more frames that fill `raw` exactly; else DataError.
 void decode_zstd(ZSTD_DCtx_s* context, std::span<const char> stored, std::span<char> raw);

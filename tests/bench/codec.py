@@ -23,6 +23,7 @@ import bench_tools as tools
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GAUSSIAN_VALUES = {"bf16": 24 << 20, "f32": 16 << 20}
 ZIPNN_DTYPE = {"bf16": "bfloat16", "f32": "float32"}
+RECORD = 40 / (256 << 10)  # of a block, which ratios count and ZipNN has none of
 PEERS = ("zstd -1", "zstd -3")
 
 
@@ -175,7 +176,7 @@ def main():
     random = [results["gaussian bf16"], results["gaussian f32"]]
     over = lambda key: round(min(f["planes"][key] / f["zipnn"][key] for f in random), 2)
     figures.update(compress_over_zipnn=over("compress"), decompress_over_zipnn=over("decompress"),
-                   ratio_over_zipnn=round(max(f["planes"]["ratio"] / f["zipnn"]["ratio"] for f in random), 4),
+                   ratio_over_zipnn=round(max((f["planes"]["ratio"] - RECORD) / f["zipnn"]["ratio"] for f in random), 4),
                    block_cost=round(max(f["planes"]["ratio"] / f["whole_ratio"] - 1 for f in results.values()), 5),
                    digest_share=round(max(f["digest"]["share"] for f in random), 3),
                    nf4_over_bf16=round(results["trained bf16"]["nf4"]["ratio"], 4))

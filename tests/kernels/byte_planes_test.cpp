@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
 #include <random>
 #include <vector>
 
@@ -53,7 +53,7 @@ TEST(BytePlanes, HoldEachByteOfTheRotatedValues) {
           }
           std::vector<char> joined(values.size() + kGuard, 'x');
           join_byte_planes(isa, from, n, rotate, joined.data());
-          EXPECT_EQ(std::memcmp(joined.data(), values.data(), values.size()), 0);
+          EXPECT_TRUE(std::equal(values.begin(), values.end(), joined.begin()));
           for (size_t i = values.size(); i < joined.size(); ++i) ASSERT_EQ(joined[i], 'x') << i;
         }
 }
