@@ -1,7 +1,9 @@
 #include "checkpoint/codecs/planes.h"
 
+#include "checkpoint/codecs/huffman_frame.h"
 #include "core/error.h"
 #include "kernels/ops/byte_planes.h"
+#include "kernels/ops/huffman_codes.h"
 
 #define ZSTD_STATIC_LINKING_ONLY
 #include <zstd.h>
@@ -12,12 +14,12 @@
 namespace deepflow {
 namespace {
 
-enum Mode : uint8_t { kStored = 0, kConstant = 1, kHuffman = 2 };
+enum Mode : uint8_t { kStored = 0, kConstant = 1, kFrame = 2, kOffsetFrame = 3 };
 constexpr size_t kHeader = 5, kMostPlanes = 8;
 
 bool is_rotated(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; }
 
-void put_header(char* at, Mode mode, size_t length) {
+void put_header(char* at, uint8_t mode, size_t length) {
   const uint32_t n = static_cast<uint32_t>(length);
   at[0] = static_cast<char>(mode);
   for (int b = 0; b < 4; ++b) at[1 + b] = static_cast<char>(n >> (8 * b));
@@ -87,6 +89,21 @@ char* PlanesCodec::scratch_for(size_t num_planes, size_t n) {
   return scratch_.data();
 }
 
+PlanesCodec::Content PlanesCodec::put_plane(std::span<const char> plane, std::span<char> out) {
+  const size_t n = plane.size();
+  if (is_constant(plane.data(), n)) {
+    out[0] = plane[0];
+    return {kConstant, 1};
+  }
+  if (const auto frame = write_huffman_frame(isa_, plane, out.subspan(1))) {
+    out[0] = static_cast<char>(frame->base);
+    return is_worth(frame->length + 1, n) ? Content{kOffsetFrame, frame->length + 1} : Content{kStored, n};
+  }
+  const size_t coded = ZSTD_compress2(compressor_.get(), out.data(), out.size(), plane.data(), n);
+  DF_ASSERT(!ZSTD_isError(coded), "{}", ZSTD_getErrorName(coded));
+  return is_worth(coded, n) ? Content{kFrame, coded} : Content{kStored, n};
+}
+
 size_t PlanesCodec::encode(std::span<const char> raw, DType dtype, std::span<char> out) {
   DF_ASSERT(out.size() >= bound(raw.size()) && raw.size() <= std::numeric_limits<uint32_t>::max(),
             "{} bytes for a block of {}", out.size(), raw.size());
@@ -104,20 +121,9 @@ size_t PlanesCodec::encode(std::span<const char> raw, DType dtype, std::span<cha
   }
   split_byte_planes(isa_, raw.data(), static_cast<int64_t>(n), rotate, {planes, width});
   for (size_t p = 0; p < width; ++p) {
-    Mode mode = kStored;
-    size_t length = n;
-    if (is_constant(planes[p], n)) {
-      mode = kConstant;
-      length = 1;
-    } else if ((noise >> p & 1) == 0) {
-      const size_t coded = ZSTD_compress2(compressor_.get(), out.data() + at, out.size() - at, planes[p], n);
-      DF_ASSERT(!ZSTD_isError(coded), "{}", ZSTD_getErrorName(coded));
-      if (is_worth(coded, n)) {
-        mode = kHuffman;
-        length = coded;
-      }
-    }
-    if (mode != kHuffman && out.data() + at != planes[p]) std::memcpy(out.data() + at, planes[p], length);
+    const std::span<char> rest = out.subspan(at);
+    const auto [mode, length] = (noise >> p & 1) != 0 ? Content{kStored, n} : put_plane({planes[p], n}, rest);
+    if (mode == kStored && rest.data() != planes[p]) std::memcpy(rest.data(), planes[p], n);
     put_header(out.data() + p * kHeader, mode, length);
     at += length;
   }
@@ -144,8 +150,11 @@ void PlanesCodec::decode(std::span<const char> stored, DType dtype, std::span<ch
       planes[p] = content.data();
     } else if (mode == kConstant && length == 1) {
       std::memset(plane.data(), content[0], n);
-    } else if (mode == kHuffman) {
+    } else if (mode == kFrame) {
       decode_zstd(decompressor_.get(), content, plane);
+    } else if (mode == kOffsetFrame && length >= 1) {
+      decode_zstd(decompressor_.get(), content.subspan(1), plane);
+      add_to_bytes(isa_, plane, static_cast<uint8_t>(content[0]));
     } else {
       throw DataError("plane {} of {} values has mode {} and {} bytes", p, n, mode, length);
     }

@@ -15,6 +15,7 @@ namespace deepflow {
 //   content = mode 0: the plane's n bytes, n = floor(raw bytes / w)
 //             mode 1: one byte, which all n are
 //             mode 2: zstd frame of n bytes (RFC 8878)
+//             mode 3: a byte, and a zstd frame of n bytes less it (modulo 256); huffman_frame.h
 //   tail = the raw bytes behind the last whole value
 //
 // bf16 and f32 are rotated left by one bit before they are split: exponent in the last plane, sign in the lowest bit of
@@ -28,6 +29,12 @@ class PlanesCodec : public Codec {
   void decode(std::span<const char> stored, DType dtype, std::span<char> raw) override;
 
  private:
+  struct Content {
+    uint8_t mode;
+    size_t length;
+  };
+  // Codes a plane into `out`, or leaves that to the caller (stored).
+  Content put_plane(std::span<const char> plane, std::span<char> out);
   char* scratch_for(size_t num_planes, size_t n);
 
   CpuIsa isa_;

@@ -258,6 +258,44 @@ TEST(Codec, ZstdBlocksAreFrames) {
   EXPECT_EQ(std::string(back.begin(), back.end()), text);
 }
 
+TEST(Codec, ABaseIsAddedToAFrame) {
+  std::vector<char> raw;
+  for (int i = 0; i < 200; ++i) raw.push_back(static_cast<char>(i % 7 == 0 ? 'b' : i * i % 5 == 1 ? 'c' : 'd'));
+  const std::string golden =
+      "0339000000"
+      "01"
+      "28b52ffd00007d010082cc0a04e00f8375cd2eb7b4a31bdbec724b3bbab1cd2eb7b4a31bdbec724b3bbab1cd2eb7b4a31bdbec724b3b020"
+      "0";
+  EXPECT_EQ(decoded(*make_codec(CodecId::kPlanes), from_hex(golden), DType::kU8, raw.size()), raw);
+}
+
+// Frames of our own coder: few symbols or many, likely ones and such as want more than 11 bits, blocks of any length.
+TEST(Codec, EverySetOfNearBytesComesBack) {
+  for (const int symbols : {2, 3, 20, 63, 64, 65})
+    for (const double ratio : {0.5, 0.62, 0.97, 1.0})
+      for (const size_t bytes :
+           {size_t{1023}, size_t{1024}, size_t{1025}, size_t{40001}, size_t{128} << 10, (size_t{128} << 10) + 1}) {
+        SCOPED_TRACE(::testing::Message() << symbols << " symbols " << ratio << " " << bytes);
+        std::vector<double> weight(static_cast<size_t>(symbols), 1);
+        for (size_t s = 1; s < weight.size(); ++s) weight[s] = weight[s - 1] * ratio;
+        std::mt19937 random(1);
+        std::discrete_distribution<int> pick(weight.begin(), weight.end());
+        std::vector<char> raw(bytes);
+        for (char& byte : raw) byte = static_cast<char>(150 + pick(random));
+        for (int s = 0; s < symbols; ++s) raw[static_cast<size_t>(s) * 7] = static_cast<char>(150 + s);
+        std::vector<char> first;
+        for (const CpuIsa isa : variants()) {
+          const auto codec = make_codec(CodecId::kPlanes, isa);
+          const std::vector<char> stored = encoded(*codec, raw, DType::kU8);
+          if (isa == CpuIsa::kAvx2) first = stored;
+          ASSERT_EQ(stored, first);
+          ASSERT_FALSE(stored.empty());
+          ASSERT_EQ(decoded(*codec, stored, DType::kU8, bytes), raw);
+        }
+        EXPECT_EQ(first[0], symbols <= 64 && bytes >= 1024 && bytes <= 128 << 10 ? 3 : 2);
+      }
+}
+
 TEST(Codec, MalformedPlanesSayWhatIsWrong) {
   const auto codec = make_codec(CodecId::kPlanes);
   const auto message = [&](const std::string& stored) {
@@ -285,10 +323,14 @@ TEST(Codec, MalformedPlanesSayWhatIsWrong) {
                     "0001000000"
                     "1122"),
             "plane 1 of 2 values has mode 0 and 1 bytes");
-  EXPECT_EQ(message("0301000000"
+  EXPECT_EQ(message("0300000000"
                     "0101000000"
                     "1122"),
-            "plane 0 of 2 values has mode 3 and 1 bytes");
+            "plane 0 of 2 values has mode 3 and 0 bytes");
+  EXPECT_EQ(message("0401000000"
+                    "0101000000"
+                    "1122"),
+            "plane 0 of 2 values has mode 4 and 1 bytes");
   EXPECT_EQ(message("0101000000"
                     "0101000000"
                     "112233"),
