@@ -1,5 +1,5 @@
 // The C++ half of `tests/bench/run.sh codec`: codes files of raw values (a tensor each) in blocks, on one core, and
-// prints one JSON object: per codec the ratio with 40 bytes of record a block, the ratio of planes when a tensor is one
+// prints one JSON object: per codec the ratio with 48 bytes of record a block, the ratio of planes when a tensor is one
 // block, GB/s of raw bytes to and from memory (the best pass), and what the blocks' digests cost beside coding them.
 #include "checkpoint/codecs/planes.h"
 #include "checkpoint/digest.h"
@@ -18,7 +18,7 @@
 namespace deepflow {
 namespace {
 
-constexpr size_t kBlock = 256 << 10, kRecord = 40;
+constexpr size_t kBlock = 256 << 10, kRecord = 48;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 # bench: checkpoint codecs on Gaussian and trained values: ratios, GB/s beside ZipNN and zstd on one core, cost of digests
-"""Trains the quickstart's model for --steps, or takes a trained f32 --model FILE.safetensors. --state FOLDER adds the state of
-AdamW: raw f32 values, a tensor each, in FOLDER/parameters/NAME.f32, FOLDER/adamw.m/NAME.f32 and FOLDER/adamw.v/NAME.f32
-(NAME may have slashes); its bf16 copy is rounded here. Figures that need it are left out without. The last line is one JSON
-object; compress_over_zipnn and decompress_over_zipnn are the least of the Gaussian bf16 and f32."""
+"""Trains the quickstart's model for --steps, or takes such a --run: its model and the newest checkpoint, whose state of AdamW
+is counted as it lies there. The last line is one JSON object; compress_over_zipnn and decompress_over_zipnn are the least of
+the Gaussian bf16 and f32."""
 import os
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -23,7 +22,7 @@ import bench_tools as tools
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GAUSSIAN_VALUES = {"bf16": 24 << 20, "f32": 16 << 20}
 ZIPNN_DTYPE = {"bf16": "bfloat16", "f32": "float32"}
-RECORD = 40 / (256 << 10)  # of a block, which ratios count and ZipNN has none of
+RECORD = 48 / (256 << 10)  # of a block, which ratios count and ZipNN has none of
 PEERS = ("zstd -1", "zstd -3")
 
 
@@ -43,9 +42,9 @@ def gaussian(folder):
 def train(build, data, out, steps):
     keys = [f"train.steps={steps}", f"optim.warmup={max(1, steps // 12)}", f"data.train={data}/train.h5",
             f"data.heldout={data}/heldout.h5", f"data.tokenizer={data}/tokenizer.json", f"run.dir={out}",
-            "train.eval_windows=8", "log.tensorboard=false"]
+            "train.eval_windows=8", "log.tensorboard=false", f"checkpoint.every={steps}"]
     tools.run([f"{build}/deepflow", "train", ROOT / "examples/quickstart.yaml", *keys])
-    return out / "model/model.safetensors"
+    return out
 
 
 def tensors_of(path):
@@ -100,17 +99,6 @@ def trained_sets(folder, model):
     return [Set(f"trained {dtype}", dtype, (folder / dtype).iterdir()) for dtype in ("bf16", "f32")]
 
 
-def state_sets(folder, state):
-    sets = [Set(name, "f32", (state / name).rglob("*.f32")) for name in ("parameters", "adamw.m", "adamw.v")]
-    for part in sets:
-        if not part.files:
-            raise SystemExit(f"{state}/{part.name}: no *.f32 files")
-    (folder / "copy").mkdir()
-    for i, file in enumerate(sets[0].files):
-        (folder / "copy" / f"{i}").write_bytes(rounded(numpy.fromfile(file, "<f4")).tobytes())
-    return [Set("bf16 copy", "bf16", (folder / "copy").iterdir()), *sets]
-
-
 def measure(build, data, rounds, passes):
     """Medians of alternating rounds of ours and the peer; zstd and the lossy codecs in the first."""
     figures = {}
@@ -134,22 +122,25 @@ def report(name, figures):
     print(f"a tensor as one block {figures['whole_ratio']:.4f}; digests add {figures['digest']['share']:.1%}", flush=True)
 
 
-def state_figures(build, sets):
-    """Ratios of each part of AdamW's state and of all of it, with and without the bf16 copy."""
-    stored = {s.name: s.ours(build, 1)["planes"]["ratio"] * s.bytes for s in sets}
-    size = {s.name: s.bytes for s in sets}
+def state_figures(build, run, bf16_ratio):
+    """Ratios of AdamW's state in the newest checkpoint, and of all of it with a bf16 copy that is stored or derived."""
+    shown = json.loads(tools.run([f"{build}/deepflow", "ckpt", "show", "--json", run / "checkpoints/latest"]).stdout)
+    size = {name: shown["state"][name]["size"]["raw"] for name in ("parameters", "adamw.m", "adamw.v")}
+    stored = {name: shown["state"][name]["size"]["own"] for name in size}
+    copy = size["parameters"] / 2
+    whole = sum(size.values()) + copy
     print()
-    tools.print_table(["AdamW's state", "MB", "ratio"], [[n, size[n] / 1e6, stored[n] / size[n]] for n in size])
-    derived = sum(stored[n] for n in size if n != "bf16 copy") / sum(size.values())
+    tools.print_table(["AdamW's state in a checkpoint", "MB", "ratio"],
+                      [["bf16 copy", copy / 1e6, bf16_ratio], *([n, size[n] / 1e6, stored[n] / size[n]] for n in size)])
     return {"m_ratio": round(stored["adamw.m"] / size["adamw.m"], 4), "v_ratio": round(stored["adamw.v"] / size["adamw.v"], 4),
-            "adam_ratio": round(sum(stored.values()) / sum(size.values()), 4), "adam_derived_ratio": round(derived, 4)}
+            "adam_ratio": round((sum(stored.values()) + copy * bf16_ratio) / whole, 4),
+            "adam_derived_ratio": round(sum(stored.values()) / whole, 4)}
 
 
 def main():
     args = tools.arguments(("--steps", dict(type=int, default=500)), ("--rounds", dict(type=int, default=5)),
                            ("--passes", dict(type=int, default=3)),
-                           ("--model", dict(type=pathlib.Path, help="f32 safetensors to take instead of training")),
-                           ("--state", dict(type=pathlib.Path, help="folder with the state of AdamW as raw f32 files")),
+                           ("--run", dict(type=pathlib.Path, help="folder of a run of AdamW to take instead of training")),
                            ("--data", dict(type=pathlib.Path, default=ROOT / "data/gcide",
                                            help="what launch/quickstart.sh leaves")))
     # One core for all that is timed; training, a child of its own, has both.
@@ -157,11 +148,11 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         gaussian(folder)
-        model = args.model or train(args.build, args.data, folder / "run", args.steps)
+        run = args.run or train(args.build, args.data, folder / "run", args.steps)
         os.sched_setaffinity(0, {min(every_core)})
         sets = [Set(f"gaussian {d}", d, [folder / f"gaussian.{d}"]) for d in GAUSSIAN_VALUES]
-        sets += trained_sets(folder, model)
-        print(f"one core; 40 bytes of record a block of 256 KiB counted; medians of {args.rounds} alternating rounds, "
+        sets += trained_sets(folder, run / "model/model.safetensors")
+        print(f"one core; 48 bytes of record a block of 256 KiB counted; medians of {args.rounds} alternating rounds, "
               f"each the best of {args.passes} passes; peer zipnn, one thread")
         results = {}
         for data in sets:
@@ -171,8 +162,7 @@ def main():
             "bf16_ratio": max(results[f"{kind} bf16"]["planes"]["ratio"] for kind in ("gaussian", "trained")),
             "f32_ratio": max(results[f"{kind} f32"]["planes"]["ratio"] for kind in ("gaussian", "trained"))}
         figures = {k: round(v, 4) for k, v in figures.items()}
-        if args.state:
-            figures.update(state_figures(args.build, state_sets(folder, args.state)))
+        figures.update(state_figures(args.build, run, results["trained bf16"]["planes"]["ratio"]))
     random = [results["gaussian bf16"], results["gaussian f32"]]
     over = lambda key: round(min(f["planes"][key] / f["zipnn"][key] for f in random), 2)
     figures.update(compress_over_zipnn=over("compress"), decompress_over_zipnn=over("decompress"),
