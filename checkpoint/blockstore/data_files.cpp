@@ -33,12 +33,13 @@ const DataFiles::Opened& DataFiles::open(const BlockSource& source) {
     if (errno == ENOENT) throw DataError("{}: is missing; the checkpoint is damaged", path);
     throw StorageError("{}: cannot be opened: {}", path, std::strerror(errno));
   }
-  const Opened& opened = opened_[key] = {descriptor, path};
   char magic[kDataMagic.size()];
   if (pread(descriptor, magic, sizeof magic, 0) != static_cast<ssize_t>(sizeof magic) ||
-      std::string_view(magic, sizeof magic) != kDataMagic)
+      std::string_view(magic, sizeof magic) != kDataMagic) {
+    close(descriptor);
     throw DataError("{}: is no data file of version 1; the checkpoint is damaged", path);
-  return opened;
+  }
+  return opened_[key] = {descriptor, path};
 }
 
 bool DataFiles::is_there(const BlockSource& source) {

@@ -139,6 +139,21 @@ TEST(BlockStore, RefersToBlocksThatHaveNotChanged) {
   EXPECT_EQ(save(second, again, 4).stats.stored, 0);
 }
 
+TEST(BlockStore, RefersToNoFileThatHasLostItsHeader) {
+  const ScratchFolder folder;
+  ToyState state(5);
+  auto self = make_self_communicator("all");
+  Checkpointer checkpointer(*self, options_in(folder / "c"), kPool);
+  save(checkpointer, state, 1);
+  {
+    std::fstream file(folder / "c/step-00000001/data-00000", std::ios::in | std::ios::out | std::ios::binary);
+    file.put('d');
+  }
+  const SaveReport anew = save(checkpointer, state, 2);
+  EXPECT_EQ(anew.stats.referenced, 0);
+  EXPECT_TRUE(verify_checkpoint(folder / "c/step-00000002").is_whole());
+}
+
 TEST(BlockStore, StoresDifferencesWhereTheyAreSmaller) {
   const ScratchFolder folder;
   ToyState state(7), loaded(8);
