@@ -15,8 +15,10 @@
 namespace deepflow {
 namespace {
 
-constexpr double kDifferencePays = 0.85;  // of what the block takes without it: decoding reads two blocks
-constexpr size_t kBufferBytes = size_t{4} << 20;
+constexpr double kDifferencePays = 0.85;           // of what the block takes without it: decoding reads two blocks
+constexpr size_t kBufferBytes = size_t{64} << 10;  // what is smaller is gathered
+constexpr uint64_t kPage = 4096;
+constexpr size_t kBeginBytes = size_t{4} << 20;  // the disk begins when there is so much
 
 // A new file that is on the disk, under its name, when it is closed; the name in its folder is the caller's to sync.
 class NewFile {
@@ -36,12 +38,10 @@ class NewFile {
 
   void append(std::span<const char> bytes) {
     if (buffer_.size() + bytes.size() > kBufferBytes) flush();
-    if (bytes.size() > kBufferBytes) {
-      write_all(descriptor_, bytes.data(), bytes.size(), path_);
-      written_ += bytes.size();
-    } else {
+    if (bytes.size() > kBufferBytes)
+      write(bytes);
+    else
       buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
-    }
   }
 
   void finish() {
@@ -51,20 +51,27 @@ class NewFile {
   }
 
  private:
-  // The disk begins at once, so that little is left for the end.
   void flush() {
-    if (buffer_.empty()) return;
-    write_all(descriptor_, buffer_.data(), buffer_.size(), path_);
-    sync_file_range(descriptor_, static_cast<off64_t>(written_), static_cast<off64_t>(buffer_.size()),
-                    SYNC_FILE_RANGE_WRITE);
-    written_ += buffer_.size();
+    write(buffer_);
     buffer_.clear();
+  }
+
+  // The disk begins at once, so that little is left for the end.
+  void write(std::span<const char> bytes) {
+    if (bytes.empty()) return;
+    write_all(descriptor_, bytes.data(), bytes.size(), path_);
+    written_ += bytes.size();
+    const uint64_t whole = written_ / kPage * kPage;  // the last page is still to be filled
+    if (whole - begun_ < kBeginBytes) return;
+    sync_file_range(descriptor_, static_cast<off64_t>(begun_), static_cast<off64_t>(whole - begun_),
+                    SYNC_FILE_RANGE_WRITE);
+    begun_ = whole;
   }
 
   std::string path_;
   int descriptor_;
   std::vector<char> buffer_;
-  uint64_t written_ = 0;
+  uint64_t written_ = 0, begun_ = 0;
 };
 
 }  // namespace
