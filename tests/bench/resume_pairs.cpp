@@ -2,8 +2,8 @@
 // program. Prints one JSON object a pair on rank 0, and before it the pair on stderr, for what ends the job.
 
 #include "parallel/bootstrap.h"
+#include "tests/checkpoint/shared_scratch.h"
 #include "tests/engine/resumed_pair.h"
-#include "tests/engine/shared_scratch.h"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>

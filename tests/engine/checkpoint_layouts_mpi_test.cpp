@@ -1,7 +1,7 @@
 #include "checkpoint/checkpointer.h"
+#include "tests/checkpoint/shared_scratch.h"
 #include "tests/engine/logical_state.h"
 #include "tests/engine/resumed_pair.h"
-#include "tests/engine/shared_scratch.h"
 #include "tests/parallel/mpi_test.h"
 
 #include <gtest/gtest.h>
@@ -70,6 +70,32 @@ TEST(CheckpointLayouts, PairsAreDrawnOverEveryStrategyAndOptimizer) {
         "llama",       "gpt2",        "qwen2",    "qwen3",     "gemma2",        "mixtral",
         "deepseek_v2", "deepseek_v3", "mtp",      "mtp_moe"})
     EXPECT_TRUE(seen.count(what)) << what;
+}
+
+// What is drawn has tensors of one block.
+TEST(CheckpointLayouts, TensorsOfManyBlocksGoOnOnAnother) {
+  const int n = world().size();
+  for (const std::string family : {"llama", "mixtral"}) {
+    LayoutPair pair;
+    pair.first_ranks = pair.second_ranks = n;
+    pair.steps_before = 2;
+    ParallelOptions &p = pair.first.parallel, &q = pair.second.parallel;
+    p.tp = 2, p.dp = n / 2, q.dp = n, q.zero = 3;
+    if (family == "mixtral") p.ep = p.dp, p.etp = 2, q.ep = 2;
+    for (TinyOptions* o : {&pair.first, &pair.second}) {
+      o->family = family;
+      o->width = 64, o->ffn = 2304, o->experts = 4, o->sequence = 8;
+      o->init_std = 0.1f, o->optim.lr = 1e-3, o->optim.eps = 1e-6;
+    }
+    pair.second.initial_seed = 99;
+    SCOPED_TRACE(family);
+    const SharedScratch folder(world());
+    const ResumedPair done = run_pair(pair, world(), folder / "c");
+    EXPECT_EQ(done.faults, std::vector<std::string>());
+    if (world().rank() != 0) continue;
+    const Apart apart = compare(done.course, done.expected);
+    EXPECT_TRUE(apart.is_small()) << apart.text();
+  }
 }
 
 struct End {

@@ -101,11 +101,18 @@ void draw_precision(Dice& dice, LayoutPair& pair) {
   pair.second_ranks = pair.first_ranks;
 }
 
+void draw_checkpoint(Dice& dice, LayoutPair& pair) {
+  pair.checkpoint.threads = static_cast<int>(1 + dice.below(3));
+  pair.checkpoint.codec = dice.one_of<std::string>({"auto", "auto", "raw", "zstd", "planes"});
+  pair.checkpoint.async = dice.below(4) > 0;
+}
+
 std::string text_of(const LayoutPair& pair) {
   const std::string first = text_of(pair.first), second = text_of(pair.second);
-  return fmt::format("{} {} steps on {} ranks: {} -> {} steps on {} ranks: {}", pair.first.train.precision,
-                     pair.steps_before, pair.first_ranks, first, pair.steps_after, pair.second_ranks,
-                     second.substr(second.find('|')));
+  const CheckpointOptions& c = pair.checkpoint;
+  return fmt::format("{} {} steps on {} ranks: {} -> ({} x {}{}) {} steps on {} ranks: {}", pair.first.train.precision,
+                     pair.steps_before, pair.first_ranks, first, c.threads, c.codec, c.async ? "" : " in step",
+                     pair.steps_after, pair.second_ranks, second.substr(second.find('|')));
 }
 
 }  // namespace
@@ -125,6 +132,7 @@ LayoutPair draw_pair(uint64_t seed, int64_t index, int num_ranks, int most_steps
   make_room(dice, pair.first, pair.second);
   draw_precision(dice, pair);
   draw_steps(dice, pair, most_steps);
+  draw_checkpoint(dice, pair);
   pair.second.initial_seed = pair.first.initial_seed + 1;  // what is not loaded is seen
   pair.text = text_of(pair);
   return pair;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "checkpoint/checkpoint_options.h"
 #include "tests/engine/random_layout.h"
 
 #include <cstdint>
@@ -12,8 +13,9 @@ struct LayoutPair {
   TinyOptions first, second;  // the same model, data and optimizer
   int first_ranks = 1, second_ranks = 1;
   int steps_before = 1, steps_after = 1;
-  int64_t drawn = 0;  // pairs, until there was one whose model both layouts can split
-  std::string text;   // all that was drawn
+  CheckpointOptions checkpoint;  // but for the folder
+  int64_t drawn = 0;             // pairs, until there was one whose model both layouts can split
+  std::string text;              // all that was drawn
   int steps() const { return steps_before + steps_after; }
 };
 

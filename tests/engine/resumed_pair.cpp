@@ -8,8 +8,8 @@
 namespace deepflow::testing {
 namespace {
 
-CheckpointOptions options_in(const std::string& dir) {
-  CheckpointOptions o;
+CheckpointOptions options_in(const std::string& dir, const LayoutPair& pair) {
+  CheckpointOptions o = pair.checkpoint;
   o.dir = dir;
   o.every = 1;
   return o;
@@ -37,30 +37,51 @@ class PartOfWorld {
   std::unique_ptr<TinyRun> run_;
 };
 
+void report_failures(Checkpointer& checkpointer, ResumedPair& result) {
+  for (const SaveReport& report : checkpointer.reports(true))
+    if (!report.error.empty()) result.faults.push_back(report.error);
+}
+
 LogicalState save(const LayoutPair& pair, Communicator& world, const std::string& dir, ResumedPair& result) {
   PartOfWorld part(pair.first, pair.first_ranks, world);
   result.course = part.train(pair.steps_before);
   LogicalState state = part.state();
   if (!part.run()) return state;
-  Checkpointer checkpointer(part.comm(), options_in(dir), part.run()->session().runtime().pool());
+  Checkpointer checkpointer(part.comm(), options_in(dir, pair), part.run()->session().runtime().pool());
   checkpointer.save(part.run()->trainer(), pair.steps_before, "{}");
   part.train(1);
-  for (const SaveReport& report : checkpointer.reports(true))
-    if (!report.error.empty()) result.faults.push_back(report.error);
+  report_failures(checkpointer, result);
   return state;
 }
 
+void load(PartOfWorld& part, Checkpointer& checkpointer, int64_t step, ResumedPair& result) {
+  const std::optional<Resumed> resumed = checkpointer.resume(part.run()->trainer());
+  if (!resumed || resumed->step != step || !resumed->passed_by.empty()) result.faults.emplace_back("not resumed");
+}
+
+// Also saves what it has resumed, while it trains on.
 LogicalState resume(const LayoutPair& pair, Communicator& world, const std::string& dir, ResumedPair& result) {
   PartOfWorld part(pair.second, pair.second_ranks, world);
+  std::optional<Checkpointer> checkpointer;
   if (part.run()) {
-    Checkpointer checkpointer(part.comm(), options_in(dir), part.run()->session().runtime().pool());
-    const std::optional<Resumed> resumed = checkpointer.resume(part.run()->trainer());
-    if (!resumed || resumed->step != pair.steps_before || !resumed->passed_by.empty())
-      result.faults.emplace_back("not resumed");
+    checkpointer.emplace(part.comm(), options_in(dir, pair), part.run()->session().runtime().pool());
+    load(part, *checkpointer, pair.steps_before, result);
   }
   LogicalState state = part.state();
+  if (checkpointer) checkpointer->save(part.run()->trainer(), pair.steps_before + 1, "{}");
   result.course.append(part.train(pair.steps_after));
+  if (checkpointer) report_failures(*checkpointer, result);
   return state;
+}
+
+// Back on the first layout, from a checkpoint that may refer to blocks of the one before.
+LogicalState resume_again(const LayoutPair& pair, Communicator& world, const std::string& dir, ResumedPair& result) {
+  PartOfWorld part(pair.first, pair.first_ranks, world);
+  if (part.run()) {
+    Checkpointer checkpointer(part.comm(), options_in(dir, pair), part.run()->session().runtime().pool());
+    load(part, checkpointer, pair.steps_before + 1, result);
+  }
+  return part.state();
 }
 
 Course uninterrupted(const LayoutPair& pair, Communicator& world) {
@@ -82,8 +103,8 @@ std::unique_ptr<Communicator> first_ranks(Communicator& world, int count) {
 ResumedPair run_pair(const LayoutPair& pair, Communicator& world, const std::string& dir) {
   ResumedPair result;
   const LogicalState saved = save(pair, world, dir, result);
-  const LogicalState resumed = resume(pair, world, dir, result);
-  for (const std::string& difference : differences(saved, resumed)) result.faults.push_back(difference);
+  for (const LogicalState& resumed : {resume(pair, world, dir, result), resume_again(pair, world, dir, result)})
+    for (const std::string& difference : differences(saved, resumed)) result.faults.push_back(difference);
   result.expected = uninterrupted(pair, world);
   return result;
 }

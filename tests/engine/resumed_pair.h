@@ -18,8 +18,9 @@ struct ResumedPair {
 };
 
 // Trains on the first layout, saves into dir while it trains on, resumes on the second layout, whose ranks have other
-// values before, and trains to the end. Expected is what one rank trains without a stop; in another precision than f32,
-// what the layout itself does. Collective over world; ranks that a layout leaves over wait.
+// values before, saves again and trains to the end; the second checkpoint is loaded on the first layout. Expected is
+// what one rank trains without a stop; in another precision than f32, what the layout itself does. Collective over
+// world; ranks that a layout leaves over wait.
 ResumedPair run_pair(const LayoutPair& pair, Communicator& world, const std::string& dir);
 
 }  // namespace deepflow::testing
