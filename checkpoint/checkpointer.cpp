@@ -73,8 +73,6 @@ void Checkpointer::make_plan(StateOwner& owner) {
   for (const std::string& text : gather_texts(*comm_, to_text(held_entries(owner)), "checkpoint plan"))
     of_rank.push_back(entries_from_text(text));
   plan_ = plan_save(of_rank, options_.threads);
-  num_contributors_ = 1;
-  for (const PlannedSlice& s : plan_->slices) num_contributors_ = std::max(num_contributors_, s.contributor + 1);
   for (size_t i = 0; i < plan_->slices.size(); ++i)
     if (plan_->slices[i].writer / options_.threads == comm_->rank()) snapshot_.slices.push_back(i);
 }
@@ -252,7 +250,7 @@ std::string Checkpointer::try_to_load(StateOwner& owner, const std::string& path
   check_same_tensors(*checkpoint, *plan_);
   int64_t bytes = 0;
   try {
-    bytes = load_state(owner, *checkpoint, num_contributors_, &pool_);
+    bytes = load_state(owner, *checkpoint, *plan_, &pool_);
   } catch (const Error& e) {
     error = e.what();
   }

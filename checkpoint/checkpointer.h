@@ -67,7 +67,6 @@ class Checkpointer {
   const ThreadPool& pool_;
   std::unique_ptr<Communicator> comm_;
   std::optional<SavePlan> plan_;
-  int num_contributors_ = 1;
   EarlierSlices earlier_;
   Snapshot snapshot_;
   std::unique_ptr<Copy> copy_;

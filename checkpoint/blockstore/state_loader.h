@@ -12,9 +12,10 @@ namespace deepflow {
 // that lists what is missing, unknown and of another shape.
 void check_same_tensors(const StoredCheckpoint& checkpoint, const SavePlan& plan);
 
-// Fills the state of a rank from a checkpoint that any layout has written. Sums: this run's contributor k gets the
-// total of the stored ones that are k modulo num_contributors. Returns the bytes read. Throws DataError and
-// StorageError; the state is then partly overwritten. Calls state_written at the end.
-int64_t load_state(StateOwner& owner, const StoredCheckpoint& checkpoint, int num_contributors, const ThreadPool* pool);
+// Fills the state of a rank from a checkpoint that any layout has written. plan: of this run. Sums: every stored value
+// of an element goes to one of this run's contributors that have the element, in turns, so that their total is
+// conserved; with the same contributors each gets its own. Returns the bytes read. Throws DataError and StorageError;
+// the state is then partly overwritten. Calls state_written at the end.
+int64_t load_state(StateOwner& owner, const StoredCheckpoint& checkpoint, const SavePlan& plan, const ThreadPool* pool);
 
 }  // namespace deepflow
