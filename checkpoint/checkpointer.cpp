@@ -136,8 +136,10 @@ std::vector<std::string> Checkpointer::candidates() const {
   const bool automatic = options_.resume == "auto";
   const bool is_one = !automatic && std::filesystem::exists(options_.resume + "/" + kCommitName);
   if (is_one) return {options_.resume};
-  for (const FoundCheckpoint& c : list_checkpoints(automatic ? options_.dir : options_.resume))
-    paths.insert(paths.begin(), c.path);
+  std::error_code is_none;
+  if (automatic || std::filesystem::is_directory(options_.resume, is_none))
+    for (const FoundCheckpoint& c : list_checkpoints(automatic ? options_.dir : options_.resume))
+      paths.insert(paths.begin(), c.path);
   if (!automatic && paths.empty())
     throw ConfigError(
         "checkpoint.resume: {} is no checkpoint, and there is none in it; list them with: deepflow ckpt "
