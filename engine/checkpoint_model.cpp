@@ -44,14 +44,14 @@ CheckpointModel::CheckpointModel(Runtime& runtime, const StoredCheckpoint& check
     : runtime_(runtime), checkpoint_(checkpoint), reader_(checkpoint, &runtime.pool()) {
   const Json config = model_of_run(checkpoint.manifest().run, checkpoint.path());
   shell_ = std::make_unique<ModelShell>(config, checkpoint.path(), ModuleInFile::kKeep);
-  check();
+  check(shell_->registry());
   if (module != ModuleInFile::kKeep) shell_ = std::make_unique<ModelShell>(config, checkpoint.path(), module);
 }
 
-void CheckpointModel::check() const {
+void CheckpointModel::check(ParameterRegistry& registry) const {
   Mismatch mismatch;
   size_t found = 0;
-  for (const Parameter& p : shell_->registry().parameters()) {
+  for (const Parameter& p : registry.parameters()) {
     const StoredTensor* t = checkpoint_.manifest().find(kParametersPrefix + p.spec.name);
     found += t ? 1 : 0;
     if (!t)
@@ -62,15 +62,14 @@ void CheckpointModel::check() const {
                                                p.spec.shape.to_string(), name_of(t->dtype), t->shape.to_string()));
   }
   for (const StoredTensor& t : checkpoint_.manifest().tensors)
-    if (t.name.starts_with(kParametersPrefix) &&
-        !shell_->registry().find(t.name.substr(std::string(kParametersPrefix).size())))
+    if (t.name.starts_with(kParametersPrefix) && !registry.find(t.name.substr(std::string(kParametersPrefix).size())))
       mismatch.unexpected.push_back(t.name);
   mismatch.throw_if_any(checkpoint_.path());
 }
 
 Tensor CheckpointModel::operator()(const Parameter& p) { return read(p, {whole_box(p.spec.shape)}, p.spec.shape); }
 
-Tensor CheckpointModel::local(const Parameter& p, const Shape& shape) { return read(p, p.boxes, shape); }
+Tensor CheckpointModel::local(const Parameter& p) { return read(p, p.boxes, p.local_shape); }
 
 Tensor CheckpointModel::read(const Parameter& p, const std::vector<Box>& boxes, const Shape& shape) {
   const StoredTensor* stored = checkpoint_.manifest().find(kParametersPrefix + p.spec.name);

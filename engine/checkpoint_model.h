@@ -23,12 +23,15 @@ class CheckpointModel {
   CheckpointModel(Runtime& runtime, const StoredCheckpoint& checkpoint, ModuleInFile module = ModuleInFile::kKeep);
 
   ModelShell& shell() { return *shell_; }
-  Tensor operator()(const Parameter& p);                 // f32 [spec.shape]
-  Tensor local(const Parameter& p, const Shape& shape);  // f32, the boxes of a parameter of any layout
+  Tensor operator()(const Parameter& p);  // f32 [spec.shape]
+  Tensor local(const Parameter& p);       // f32 [local_shape] of a parameter of any layout that passed check()
   int64_t bytes_read() const { return reader_.bytes_read(); }
 
+  // Throws one DataError that lists all parameters of a registry that the checkpoint lacks or has in another shape, and
+  // those that it has besides.
+  void check(ParameterRegistry& registry) const;
+
  private:
-  void check() const;
   Tensor read(const Parameter& p, const std::vector<Box>& boxes, const Shape& shape);
 
   Runtime& runtime_;

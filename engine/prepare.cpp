@@ -1,11 +1,16 @@
 #include "engine/prepare.h"
 
+#include "checkpoint/blockstore/find_checkpoint.h"
 #include "checkpoint/hf_folder.h"
 #include "core/error.h"
 #include "data/token_store.h"
+#include "engine/checkpoint_export.h"
+#include "engine/checkpoint_model.h"
 #include "engine/thread_share.h"
 #include "kernels/ops/elementwise.h"
 #include "optim/optimizer.h"
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -27,6 +32,15 @@ const OptionGroup* model_keys(const OptionGroup* keys) {
   return model ? model->section() : nullptr;
 }
 
+void set_values_of_checkpoint(Session& session, const std::string& path) {
+  const StoredCheckpoint checkpoint(path);
+  CheckpointModel model(session.runtime(), checkpoint);
+  model.check(session.registry());
+  for (const Parameter& p : session.registry().parameters())
+    if (p.pack->local) session.store().load(p, model.local(p));
+  session.store().state_written();
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> open_tokenizer(const DataOptions& data) {
@@ -34,11 +48,17 @@ std::unique_ptr<Tokenizer> open_tokenizer(const DataOptions& data) {
 }
 
 std::unique_ptr<Tokenizer> open_model_tokenizer(const std::string& model_folder) {
+  std::string why;
+  if (is_checkpoint(model_folder)) return tokenizer_of_run(StoredCheckpoint(model_folder).manifest().run, why);
   return std::filesystem::exists(model_folder + "/tokenizer.json") ? load_tokenizer(model_folder) : nullptr;
 }
 
 void complete_model(RunOptions& options, const Tokenizer* tokenizer, const OptionGroup* keys) {
-  if (!options.model.init_from.empty()) {
+  const std::string& from = options.model.init_from;
+  if (is_checkpoint(from)) {
+    const StoredCheckpoint checkpoint(from);
+    options.model.read_hf(model_of_run(checkpoint.manifest().run, from), from, model_keys(keys));
+  } else if (!from.empty()) {
     const HfFolder folder(options.model.init_from);
     options.model.read_hf(folder.config(), folder.config_path(), model_keys(keys));
   }
@@ -50,6 +70,7 @@ void set_initial_values(Session& session, const RunOptions& options) {
     session.store().initialise(options.train.seed);
     return;
   }
+  if (is_checkpoint(options.model.init_from)) return set_values_of_checkpoint(session, options.model.init_from);
   const HfFolder folder(options.model.init_from);
   // Folders that transformers writes lack the module of multi-token prediction: it begins as in a new model.
   const bool has_module = session.model().shape().mtp > 0;
@@ -103,8 +124,11 @@ SessionOptions training_session_options(const RunOptions& options, Communicator&
 std::string find_model_folder(const std::string& path) {
   for (const std::string& folder : {path + "/model", path})
     if (std::filesystem::exists(folder + "/config.json")) return folder;
+  if (is_checkpoint(path)) return path;
   throw ConfigError(
-      "{}: no model here (no config.json, no model/config.json); give a run folder or a Hugging Face folder", path);
+      "{}: no model here (no config.json, no model/config.json, no commit); give a run folder, a Hugging Face folder "
+      "or a checkpoint",
+      path);
 }
 
 }  // namespace deepflow

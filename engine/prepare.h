@@ -12,7 +12,7 @@ namespace deepflow {
 
 // The tokenizer that the recipe names; null when it names none.
 std::unique_ptr<Tokenizer> open_tokenizer(const DataOptions& data);
-// The one that lies beside a model's weights; null when there is none.
+// The one that lies beside a model's weights, or that a checkpoint's recipe names; null when there is none.
 std::unique_ptr<Tokenizer> open_model_tokenizer(const std::string& model_folder);
 
 // Completes the model's options from init_from, the tokenizer or the stores, and the data's sequence length.
@@ -27,8 +27,8 @@ SessionOptions session_options(const RunOptions& options, Communicator& all);
 // The same for a session that trains.
 SessionOptions training_session_options(const RunOptions& options, Communicator& all);
 
-// A folder with a trained model as `deepflow train` leaves it (run folder: its `model` below), or any Hugging Face
-// folder. Throws ConfigError when it is neither.
+// A folder with a trained model as `deepflow train` leaves it (run folder: its `model` below), any Hugging Face folder,
+// or a checkpoint. Throws ConfigError when it is none.
 std::string find_model_folder(const std::string& path);
 
 }  // namespace deepflow

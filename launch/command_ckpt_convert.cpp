@@ -20,7 +20,7 @@ struct ConvertArguments {
 };
 
 void refuse(bool given, const char* option, const char* only) {
-  if (given) throw ConfigError("{} counts only {}", option, only);
+  if (given) throw ConfigError("{}: only {}", option, only);
 }
 
 void tell(const NewCheckpoint& made, const std::string& lossy) {

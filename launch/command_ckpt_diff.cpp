@@ -19,7 +19,7 @@ namespace {
 constexpr int kDifferent = 1;  // exit code
 
 struct DiffArguments {
-  std::string a, b;
+  std::string a, b, only;
   int threads = available_cores();
   bool quiet = false, json = false;
 };
@@ -56,7 +56,8 @@ nlohmann::json json_of(const Comparison& c) {
 
 int diff(const DiffArguments& arguments) {
   const StoredCheckpoint a(find_checkpoint(arguments.a)), b(find_checkpoint(arguments.b));
-  const Comparison c = compare_checkpoints(a, b, ThreadPool(arguments.threads));
+  const Comparison c = compare_checkpoints(a, b, ThreadPool(arguments.threads), arguments.only);
+  if (c.elements == 0 && c.is_same()) throw ConfigError("--only {}: neither has such state", arguments.only);
   if (arguments.json)
     print_json(json_of(c));
   else if (!arguments.quiet)
@@ -74,6 +75,8 @@ void add_ckpt_diff(Cli& cli, CLI::App* ckpt) {
   command->add_option("a", arguments->a, "a checkpoint")->required()->type_name("A");
   command->add_option("b", arguments->b, "another one")->required()->type_name("B");
   command->add_option("--threads", arguments->threads, "threads")->capture_default_str()->check(CLI::Range(1, 4096));
+  command->add_option("--only", arguments->only, "this kind of state alone, such as parameters or adamw.m")
+      ->type_name("KIND");
   command->add_flag("-q,--quiet", arguments->quiet, "the exit code alone");
   command->add_flag("--json", arguments->json, "for programs");
 }

@@ -89,7 +89,7 @@ void print_kinds(const Kinds& kinds) {
 }
 
 void print_tensors(const StoredCheckpoint& checkpoint, const std::vector<const StoredTensor*>& tensors) {
-  fmt::print("\n{:<52} {:<5} {:<18} {:>6} {:>10} {:>6}  {}\n", "tensor", "dtype", "shape", "slices", "raw", "ratio",
+  fmt::print("{:<52} {:<5} {:<18} {:>6} {:>10} {:>6}  {}\n", "tensor", "dtype", "shape", "slices", "raw", "ratio",
              "blocks");
   for (const StoredTensor* t : tensors) {
     const StoredSize size = stored_size(checkpoint, *t);
@@ -178,6 +178,7 @@ int show(const ShowArguments& arguments) {
   if (!arguments.tensors) return 0;
   std::vector<const StoredTensor*> tensors;
   for (const StoredTensor& t : checkpoint.manifest().tensors) tensors.push_back(&t);
+  fmt::print("\n");
   print_tensors(checkpoint, tensors);
   return 0;
 }

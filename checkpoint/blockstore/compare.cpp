@@ -1,5 +1,6 @@
 #include "checkpoint/blockstore/compare.h"
 
+#include "checkpoint/blockstore/contents.h"
 #include "checkpoint/blockstore/tensor_parts.h"
 #include "core/error.h"
 
@@ -33,13 +34,14 @@ void add_stretch(const char* a, const char* b, DType dtype, int64_t begin, int64
 
 class Comparer {
  public:
-  Comparer(const StoredCheckpoint& a, const StoredCheckpoint& b, const ThreadPool& pool)
-      : a_(a), b_(b), pool_(pool), from_a_(a, &pool), from_b_(b, &pool) {}
+  Comparer(const StoredCheckpoint& a, const StoredCheckpoint& b, const ThreadPool& pool, const std::string& kind)
+      : a_(a), b_(b), pool_(pool), kind_(kind), from_a_(a, &pool), from_b_(b, &pool) {}
 
   Comparison run() {
     for (const StoredTensor& t : b_.manifest().tensors)
-      if (!a_.manifest().find(t.name)) result_.only_in_b.push_back(t.name);
+      if (is_asked_for(t) && !a_.manifest().find(t.name)) result_.only_in_b.push_back(t.name);
     for (const StoredTensor& t : a_.manifest().tensors) {
+      if (!is_asked_for(t)) continue;
       const StoredTensor* other = b_.manifest().find(t.name);
       if (!other)
         result_.only_in_a.push_back(t.name);
@@ -54,6 +56,8 @@ class Comparer {
   }
 
  private:
+  bool is_asked_for(const StoredTensor& t) const { return kind_.empty() || state_kind(t.name) == kind_; }
+
   void compare(const StoredTensor& in_a, const StoredTensor& in_b) {
     TensorDifference d;
     d.name = in_a.name;
@@ -85,6 +89,7 @@ class Comparer {
 
   const StoredCheckpoint &a_, &b_;
   const ThreadPool& pool_;
+  const std::string& kind_;
   TensorReader from_a_, from_b_;
   std::vector<char> values_a_, values_b_;
   Comparison result_;
@@ -92,8 +97,9 @@ class Comparer {
 
 }  // namespace
 
-Comparison compare_checkpoints(const StoredCheckpoint& a, const StoredCheckpoint& b, const ThreadPool& pool) {
-  return Comparer(a, b, pool).run();
+Comparison compare_checkpoints(const StoredCheckpoint& a, const StoredCheckpoint& b, const ThreadPool& pool,
+                               const std::string& kind) {
+  return Comparer(a, b, pool, kind).run();
 }
 
 }  // namespace deepflow

@@ -27,7 +27,9 @@ struct Comparison {
   bool is_same() const { return only_in_a.empty() && only_in_b.empty() && misshapen.empty() && different.empty(); }
 };
 
-// Values of any two checkpoints, of whatever layouts, a few MB at a time. Throws DataError and StorageError.
-Comparison compare_checkpoints(const StoredCheckpoint& a, const StoredCheckpoint& b, const ThreadPool& pool);
+// Values of any two checkpoints, of whatever layouts, a few MB at a time. kind: of this kind of state alone
+// ("parameters"); "": of all. Throws DataError and StorageError.
+Comparison compare_checkpoints(const StoredCheckpoint& a, const StoredCheckpoint& b, const ThreadPool& pool,
+                               const std::string& kind = "");
 
 }  // namespace deepflow
