@@ -136,8 +136,6 @@ class CkptTools(EndToEnd):
                                 ranks=ranks) and (self.folder / f"begun{ranks}/model/model.safetensors").read_bytes()
                      for model in (self.last, "run/model")]
             self.assertEqual(first[0], first[1])
-        self.assert_refused("tensors are not those of the model", ranks=(1, 2),
-                            overrides=[f"model.init_from={self.last}", "model.layers=3"])
 
     def test_lossy_exports_say_so_and_no_run_resumes_from_them(self):
         for codec, most in (("nf4", 0.16), ("int8", 0.29)):
