@@ -159,7 +159,7 @@ class Pair {
     if (!verify_checkpoint(path).is_whole()) return Outcome::kDetected;
     try {
       loaded_.clear();
-      load_state(loaded_, StoredCheckpoint(path), 1, nullptr);
+      load_state(loaded_, StoredCheckpoint(path), plan_save({held_entries(loaded_)}, 1), nullptr);
       return loaded_ == expected ? Outcome::kHarmless : Outcome::kUndetected;
     } catch (const Error&) {
       return Outcome::kUndetected;  // verification said that it can be loaded
