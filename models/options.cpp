@@ -78,7 +78,8 @@ void declare(OptionGroup& group, ModelOptions& options) {
   for (const auto& config : options.configs_) families.push_back(config->family());
   group.add("family", options.family).one_of(families).help("kind of transformer; with init_from its own");
   group.add("init_from", options.init_from)
-      .help("Hugging Face folder (config.json, safetensors) or checkpoint with the initial weights; empty: random ones");
+      .help(
+          "Hugging Face folder (config.json, safetensors) or checkpoint with the initial weights; empty: random ones");
   group.add("recompute", options.recompute)
       .values({{"none", Recompute::kNone},
                {"selective", Recompute::kSelective},
