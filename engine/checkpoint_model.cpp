@@ -50,10 +50,8 @@ CheckpointModel::CheckpointModel(Runtime& runtime, const StoredCheckpoint& check
 
 void CheckpointModel::check(ParameterRegistry& registry) const {
   Mismatch mismatch;
-  size_t found = 0;
   for (const Parameter& p : registry.parameters()) {
     const StoredTensor* t = checkpoint_.manifest().find(kParametersPrefix + p.spec.name);
-    found += t ? 1 : 0;
     if (!t)
       mismatch.missing.push_back(p.spec.name);
     else if (!(t->shape == p.spec.shape) || t->dtype == DType::kI32 || t->dtype == DType::kI64 ||
