@@ -58,11 +58,11 @@ void ModelOptions::read_hf(const nlohmann::json& json, const std::string& where,
   if (group && group->given("family") && family != found)
     group->fail("family", "is {}, but model.init_from holds a {} model ({})", family, found, where);
   family = found;
+  const OptionValue given = group ? given_keys(*group, config()) : OptionValue::map();  // before they are read over
   config().read_hf(HfConfig(json, where));
-  if (!group) return;
   OptionGroup again("model");
   config().declare(again);
-  again.read(given_keys(*group, config()));
+  again.read(given);
 }
 
 void ModelOptions::fill_in(int64_t vocabulary, int64_t sequence, const OptionGroup* group) {

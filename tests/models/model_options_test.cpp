@@ -97,6 +97,13 @@ TEST(ModelOptions, TakesTheArchitectureFromAFolderAndTheRestFromTheRecipe) {
   EXPECT_FLOAT_EQ(s.gpt2().dropout, 0.2f);
 }
 
+TEST(ModelOptions, TakesWhatTheRecipeSaysOverTheFolder) {
+  Section s("{init_from: somewhere, family: gpt2, layers: 5}");
+  s.options.read_hf(kGpt2Json, "somewhere/config.json", &s.group);
+  EXPECT_EQ(s.gpt2().layers, 5);
+  EXPECT_EQ(s.gpt2().width, 32);
+}
+
 TEST(ModelOptions, FindsTheFamilyOfAFolder) {
   Section s("{init_from: somewhere}");
   s.options.read_hf(kGpt2Json, "somewhere/config.json", &s.group);
