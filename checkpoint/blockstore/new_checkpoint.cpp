@@ -109,8 +109,9 @@ CheckpointContent content_of(const StoredCheckpoint& checkpoint, TensorReader& r
   content.run = checkpoint.manifest().run;
   for (const StoredTensor& t : checkpoint.manifest().tensors)
     if (kind.empty() || state_kind(t.name) == kind)
-      for (const int contributor : contributors_of(t))
-        content.tensors.push_back({t.name, t.dtype, t.shape, t.rule, contributor, {whole_box(t.shape)}});
+      for (const auto& [contributor, boxes] : boxes_of_contributors(t))
+        content.tensors.push_back({t.name, t.dtype, t.shape, t.rule, contributor,
+                                   t.rule == Reshard::kSum ? boxes : std::vector<Box>{whole_box(t.shape)}});
   content.read = [&](const HeldEntry& e, const Box& box, std::span<char> out) {
     reader.read(*checkpoint.manifest().find(e.name), {box}, out, e.contributor);
   };

@@ -1,5 +1,6 @@
 #include "checkpoint/blockstore/state_loader.h"
 
+#include "checkpoint/blockstore/tensor_parts.h"
 #include "checkpoint/boxes.h"
 #include "checkpoint/printable.h"
 #include "core/error.h"
@@ -7,7 +8,6 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <optional>
 
 namespace deepflow {
 namespace {
@@ -17,15 +17,6 @@ constexpr size_t kShown = 12;  // names in a message
 // Who has what of a sum, in the order of the contributors.
 using Contributions = std::map<int, std::vector<Box>>;
 
-Contributions stored_contributions(const StoredTensor& tensor) {
-  Contributions found;
-  for (const StoredSlice& s : tensor.slices) {
-    std::vector<Box>& boxes = found[s.contributor];
-    boxes.insert(boxes.end(), s.boxes.begin(), s.boxes.end());
-  }
-  return found;
-}
-
 // Of the sums among a run's tensors, by name.
 std::map<std::string, Contributions> contributions_of(const SavePlan& plan) {
   std::map<std::string, Contributions> found;
@@ -34,14 +25,6 @@ std::map<std::string, Contributions> contributions_of(const SavePlan& plan) {
     if (tensor.rule == Reshard::kSum) found[tensor.name][s.contributor].push_back(s.box);
   }
   return found;
-}
-
-std::vector<Box> common_boxes(const std::vector<Box>& a, const std::vector<Box>& b) {
-  std::vector<Box> common;
-  for (const Box& x : a)
-    for (const Box& y : b)
-      if (const std::optional<Box> both = intersection(x, y)) common.push_back(*both);
-  return common;
 }
 
 // The values of one entry of a sum, element by element: which of those who have an element takes a stored value of it
@@ -98,7 +81,7 @@ void load_sum(TensorReader& reader, const StoredCheckpoint& checkpoint, const St
               const Contributions& now) {
   DF_ASSERT(tensor.dtype == DType::kF32, "{} is a sum of {}", tensor.name, name_of(tensor.dtype));
   SumLoader loader(e, now);
-  for (const auto& [contributor, boxes] : stored_contributions(tensor)) loader.add(reader, tensor, contributor, boxes);
+  for (const auto& [contributor, boxes] : boxes_of_contributors(tensor)) loader.add(reader, tensor, contributor, boxes);
   if (loader.missing() > 0)
     throw DataError("{}: {} elements of {} that are needed do not lie in the checkpoint; it is damaged",
                     checkpoint.path(), loader.missing(), printable(tensor.name));

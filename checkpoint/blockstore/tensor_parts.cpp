@@ -4,7 +4,8 @@
 #include "core/error.h"
 
 #include <cstring>
-#include <set>
+#include <map>
+#include <optional>
 
 namespace deepflow {
 namespace {
@@ -27,24 +28,39 @@ Box whole_box(const Shape& shape) {
 
 std::vector<Box> parts_of(const StoredTensor& tensor) { return cut(whole_box(tensor.shape), kPartElements); }
 
-std::vector<int> contributors_of(const StoredTensor& tensor) {
-  std::set<int> found;
-  for (const StoredSlice& s : tensor.slices) found.insert(s.contributor);
-  return {found.begin(), found.end()};
+std::map<int, std::vector<Box>> boxes_of_contributors(const StoredTensor& tensor) {
+  std::map<int, std::vector<Box>> found;
+  for (const StoredSlice& s : tensor.slices) {
+    std::vector<Box>& boxes = found[s.contributor];
+    boxes.insert(boxes.end(), s.boxes.begin(), s.boxes.end());
+  }
+  return found;
+}
+
+std::vector<Box> common_boxes(const std::vector<Box>& a, const std::vector<Box>& b) {
+  std::vector<Box> common;
+  for (const Box& x : a)
+    for (const Box& y : b)
+      if (const std::optional<Box> both = intersection(x, y)) common.push_back(*both);
+  return common;
 }
 
 void read_part(TensorReader& reader, const StoredTensor& tensor, const Box& part, std::vector<char>& out) {
-  const auto elements = static_cast<size_t>(part.num_elements());
-  out.resize(elements * size_of(tensor.dtype));
-  const std::vector<int> contributors = contributors_of(tensor);
+  out.resize(static_cast<size_t>(part.num_elements()) * size_of(tensor.dtype));
+  const std::map<int, std::vector<Box>> contributors = boxes_of_contributors(tensor);
   if (tensor.rule != Reshard::kSum || contributors.size() == 1)
-    return reader.read(tensor, {part}, out, contributors.empty() ? 0 : contributors.front());
+    return reader.read(tensor, {part}, out, contributors.empty() ? 0 : contributors.begin()->first);
   if (tensor.dtype != DType::kF32)
     throw DataError("{} is a sum of {}, expected f32", tensor.name, name_of(tensor.dtype));
-  std::vector<float> total(elements, 0), one(elements);
-  for (const int c : contributors) {
-    reader.read(tensor, {part}, {reinterpret_cast<char*>(one.data()), out.size()}, c);
-    for (size_t i = 0; i < elements; ++i) total[i] += one[i];
+  std::vector<float> total(static_cast<size_t>(part.num_elements()), 0), one;
+  for (const auto& [contributor, boxes] : contributors) {
+    const std::vector<Box> common = common_boxes({part}, boxes);
+    one.resize(static_cast<size_t>(num_elements(common)));
+    reader.read(tensor, common, {reinterpret_cast<char*>(one.data()), one.size() * sizeof(float)}, contributor);
+    for_each_shared_run({part}, common, [&](const SharedRun& run) {
+      for (int64_t i = 0; i < run.count; ++i)
+        total[static_cast<size_t>(run.a + i)] += one[static_cast<size_t>(run.b + i)];
+    });
   }
   std::memcpy(out.data(), total.data(), out.size());
 }

@@ -2,6 +2,7 @@
 
 #include "checkpoint/blockstore/tensor_reader.h"
 
+#include <map>
 #include <vector>
 
 namespace deepflow {
@@ -11,8 +12,10 @@ namespace deepflow {
 inline constexpr int64_t kPartElements = int64_t{1} << 22;
 
 Box whole_box(const Shape& shape);
-std::vector<Box> parts_of(const StoredTensor& tensor);         // row-major, together the whole tensor
-std::vector<int> contributors_of(const StoredTensor& tensor);  // in order; {0} but for sums
+std::vector<Box> parts_of(const StoredTensor& tensor);  // row-major, together the whole tensor
+// What each contributor has of a tensor, in their order: all of it, but for sums over experts; of 0 alone but for sums.
+std::map<int, std::vector<Box>> boxes_of_contributors(const StoredTensor& tensor);
+std::vector<Box> common_boxes(const std::vector<Box>& a, const std::vector<Box>& b);
 
 // The values of one part; of a sum the total of all contributors. Resizes `out`.
 void read_part(TensorReader& reader, const StoredTensor& tensor, const Box& part, std::vector<char>& out);

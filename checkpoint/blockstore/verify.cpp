@@ -2,6 +2,7 @@
 
 #include "checkpoint/blockstore/data_files.h"
 #include "checkpoint/blockstore/stored_checkpoint.h"
+#include "checkpoint/blockstore/tensor_parts.h"
 #include "checkpoint/boxes.h"
 #include "checkpoint/printable.h"
 #include "core/error.h"
@@ -131,20 +132,24 @@ class Verifier {
       }
   }
 
-  // Each element once; of sums, once for each contributor that has any.
+  // Each element once; of sums, once for each contributor that has it, and for one at least.
   void check_cover(const StoredTensor& t) const {
-    std::map<int, std::vector<Box>> of_contributor;
-    for (const StoredSlice& s : t.slices) {
-      std::vector<Box>& boxes = of_contributor[s.contributor];
-      boxes.insert(boxes.end(), s.boxes.begin(), s.boxes.end());
-    }
     if (t.slices.empty()) throw DataError("{}: {} has no slice", checkpoint_.path(), printable(t.name));
-    for (auto& [contributor, boxes] : of_contributor) {
-      const int64_t elements = num_elements(boxes);
-      if (elements != t.shape.num_elements() || overlap(boxes))
+    const std::map<int, std::vector<Box>> of_contributor = boxes_of_contributors(t);
+    bool is_whole = false;
+    for (const auto& [contributor, boxes] : of_contributor) {
+      const int64_t elements = num_elements(boxes), all = t.shape.num_elements();
+      if ((elements != all && t.rule != Reshard::kSum) || elements > all || overlap(boxes))
         throw DataError("{}: {} has slices of {} elements, expected each of its {} once", checkpoint_.path(),
-                        printable(t.name), elements, t.shape.num_elements());
+                        printable(t.name), elements, all);
+      is_whole |= elements == all;
     }
+    if (is_whole) return;
+    std::vector<Box> missing = {whole_box(t.shape)};
+    for (const auto& [contributor, boxes] : of_contributor) missing = without(missing, boxes);
+    if (!missing.empty())
+      throw DataError("{}: {} of {} elements of {} lie in no slice", checkpoint_.path(), num_elements(missing),
+                      t.shape.num_elements(), printable(t.name));
   }
 
   // Sorted by their first extent, so that only neighbours are compared.
