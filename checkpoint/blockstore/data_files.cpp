@@ -51,6 +51,23 @@ bool DataFiles::is_there(const BlockSource& source) {
   }
 }
 
+void DataFiles::expect(const BlockIndex& index, size_t first, size_t count, const BlockSource& own) {
+  const size_t end = std::min(first + count, index.records.size());
+  for (size_t i = first; i < end;) {
+    const BlockRecord& begin = index.records[i];
+    const BlockSource& source = source_of(index, begin, own);
+    uint64_t bytes = 0;
+    for (; i < end; ++i) {
+      const BlockRecord& r = index.records[i];
+      if (r.source != begin.source || r.offset != begin.offset + bytes) break;
+      bytes += r.stored;
+    }
+    if (is_there(source))
+      posix_fadvise(open(source).descriptor, static_cast<off_t>(begin.offset), static_cast<off_t>(bytes),
+                    POSIX_FADV_WILLNEED);
+  }
+}
+
 std::span<const char> DataFiles::read_stored(const BlockRecord& record, const BlockSource& source) {
   const Opened& file = open(source);
   if (stored_.size() < record.stored) stored_.resize(record.stored);

@@ -26,6 +26,8 @@ class DataFiles {
   // StorageError for what cannot be read.
   void read_block(const BlockIndex& index, size_t record, const BlockSource& own, DType dtype, std::span<char> out,
                   bool verify = true);
+  // The system may begin to read these records, which will be wanted soon. Says nothing of what is damaged.
+  void expect(const BlockIndex& index, size_t first, size_t count, const BlockSource& own);
   bool is_there(const BlockSource& source);  // and begins as a data file
   int64_t bytes_read() const { return bytes_read_; }
 

@@ -27,6 +27,21 @@ std::map<std::string, Contributions> contributions_of(const SavePlan& plan) {
   return found;
 }
 
+struct Wanted {
+  const StoredTensor* tensor;
+  std::vector<Box> boxes;
+};
+
+std::vector<Wanted> wanted_of(StateOwner& owner, const StoredCheckpoint& checkpoint) {
+  std::vector<Wanted> wanted;
+  owner.visit_state([&](StateEntry& e) {
+    const StoredTensor* tensor = checkpoint.manifest().find(e.name);
+    DF_ASSERT(tensor, "{} was not compared with the checkpoint", e.name);
+    wanted.push_back({tensor, e.boxes});
+  });
+  return wanted;
+}
+
 // The values of one entry of a sum, element by element: which of those who have an element takes a stored value of it
 // goes by turns, since neither the stored nor the new contributors need all have all elements (experts).
 class SumLoader {
@@ -119,9 +134,12 @@ int64_t load_state(StateOwner& owner, const StoredCheckpoint& checkpoint, const 
                    const ThreadPool* pool) {
   TensorReader reader(checkpoint, pool);
   const std::map<std::string, Contributions> sums = contributions_of(plan);
+  const std::vector<Wanted> wanted = wanted_of(owner, checkpoint);
+  size_t next = 0;
   owner.visit_state([&](StateEntry& e) {
-    const StoredTensor* tensor = checkpoint.manifest().find(e.name);
-    DF_ASSERT(tensor, "{} was not compared with the checkpoint", e.name);
+    const StoredTensor* tensor = wanted[next++].tensor;
+    if (next < wanted.size() && wanted[next].tensor->rule != Reshard::kSum)
+      reader.expect(*wanted[next].tensor, wanted[next].boxes);
     if (e.rule == Reshard::kSum)
       load_sum(reader, checkpoint, *tensor, e, sums.at(e.name));
     else

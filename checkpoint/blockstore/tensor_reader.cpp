@@ -11,6 +11,11 @@
 #include <mutex>
 
 namespace deepflow {
+namespace {
+
+constexpr size_t kAhead = 32;  // blocks that the disk is asked for while as many are decoded
+
+}  // namespace
 
 // One block and the stretches of it that are wanted, in bytes.
 struct TensorReader::Piece {
@@ -66,6 +71,25 @@ std::vector<TensorReader::Piece> TensorReader::pieces_of(const StoredTensor& ten
   return pieces;
 }
 
+// kAhead of them; one call for blocks that follow one another.
+void TensorReader::expect_pieces(DataFiles& files, const std::vector<Piece>& pieces, size_t first) const {
+  const size_t end = std::min(first + kAhead, pieces.size());
+  for (size_t i = first; i < end;) {
+    const Piece& begin = pieces[i];
+    size_t count = 1;
+    while (i + count < end && pieces[i + count].slice == begin.slice &&
+           pieces[i + count].block == begin.block + static_cast<int64_t>(count))
+      ++count;
+    files.expect(checkpoint_.index(begin.slice->file), static_cast<size_t>(begin.slice->first_block + begin.block),
+                 count, checkpoint_.data_of(begin.slice->file));
+    i += count;
+  }
+}
+
+void TensorReader::expect(const StoredTensor& tensor, const std::vector<Box>& boxes, int contributor) {
+  expect_pieces(*files_.front(), pieces_of(tensor, boxes, contributor), 0);
+}
+
 void TensorReader::read_piece(DataFiles& files, std::vector<char>& scratch, const StoredTensor& tensor,
                               const Piece& piece, std::span<char> out) const {
   const int64_t bytes = tensor.slice_bytes(*piece.slice), begin = piece.block * kBlockBytes;
@@ -97,8 +121,12 @@ void TensorReader::read(const StoredTensor& tensor, const std::vector<Box>& boxe
                         int contributor) {
   DF_ASSERT(out.size() == static_cast<size_t>(num_elements(boxes)) * size_of(tensor.dtype));
   const std::vector<Piece> pieces = pieces_of(tensor, boxes, contributor);
+  const auto read_one = [&](size_t thread, size_t i) {
+    if (i % kAhead == 0) expect_pieces(*files_[thread], pieces, i + kAhead);
+    read_piece(*files_[thread], scratch_[thread], tensor, pieces[i], out);
+  };
   if (files_.size() == 1 || pieces.size() < 2 * files_.size()) {
-    for (const Piece& piece : pieces) read_piece(*files_.front(), scratch_.front(), tensor, piece, out);
+    for (size_t i = 0; i < pieces.size(); ++i) read_one(0, i);
     return;
   }
   std::mutex mutex;
@@ -107,8 +135,7 @@ void TensorReader::read(const StoredTensor& tensor, const std::vector<Box>& boxe
   pool_->run([&](int thread, int) {
     const auto t = static_cast<size_t>(thread);
     try {
-      for (size_t i = next++; i < pieces.size(); i = next++)
-        read_piece(*files_[t], scratch_[t], tensor, pieces[i], out);
+      for (size_t i = next++; i < pieces.size(); i = next++) read_one(t, i);
     } catch (...) {
       const std::lock_guard lock(mutex);
       failed = std::current_exception();

@@ -18,12 +18,15 @@ class TensorReader {
   // The values of these boxes, one box behind another, row-major. of_contributors: only slices of those (kSum).
   // Throws DataError that names file, byte, tensor and elements; StorageError.
   void read(const StoredTensor& tensor, const std::vector<Box>& boxes, std::span<char> out, int contributor = 0);
+  // The system may begin to read what the next call of `read` will want first.
+  void expect(const StoredTensor& tensor, const std::vector<Box>& boxes, int contributor = 0);
 
   int64_t bytes_read() const;  // stored bytes, so far
 
  private:
   struct Piece;
   std::vector<Piece> pieces_of(const StoredTensor& tensor, const std::vector<Box>& boxes, int contributor) const;
+  void expect_pieces(DataFiles& files, const std::vector<Piece>& pieces, size_t first) const;
   void read_piece(DataFiles& files, std::vector<char>& scratch, const StoredTensor& tensor, const Piece& piece,
                   std::span<char> out) const;
 
