@@ -39,6 +39,19 @@ std::string first_error(Communicator& comm, const std::string& mine) {
   return "";
 }
 
+// Where the values of a box lie together in an entry that is large, and so no value that only the visit holds.
+const char* place_of(const StateEntry& e, const Box& box) {
+  constexpr size_t kLarge = size_t{1} << 20;
+  if (e.value.num_bytes() < kLarge) return nullptr;
+  int64_t runs = 0, first = 0;
+  for_each_shared_run(e.boxes, {box}, [&](const SharedRun& run) {
+    ++runs;
+    first = run.a;
+  });
+  const auto element = static_cast<int64_t>(size_of(e.value.dtype()));
+  return runs == 1 ? static_cast<const char*>(e.value.raw()) + first * element : nullptr;
+}
+
 }  // namespace
 
 // Host memory of the snapshot, touched once and then kept.
@@ -95,12 +108,17 @@ void Checkpointer::copy_state(StateOwner& owner) {
         const Box& box = plan_->slices[snapshot_.slices[i]].box;
         const auto element = static_cast<int64_t>(size_of(e.value.dtype()));
         const char* from = static_cast<const char*>(e.value.raw());
+        const auto size = static_cast<size_t>(box.num_elements() * element);
+        if (const char* place = options_.async ? nullptr : place_of(e, box)) {
+          snapshot_.values[i] = {place, size};
+          in_place_.push_back(e.value);
+          continue;
+        }
         for_each_shared_run(e.boxes, {box}, [&](const SharedRun& run) {
           pool_.parallel_for(run.count * element, kCopyGrain, [&](int64_t begin, int64_t end) {
             std::memcpy(to + run.b * element + begin, from + run.a * element + begin, static_cast<size_t>(end - begin));
           });
         });
-        const auto size = static_cast<size_t>(box.num_elements() * element);
         snapshot_.values[i] = {to, size};
         to += size;
       }
@@ -127,7 +145,9 @@ void Checkpointer::save(StateOwner& owner, int64_t step, const std::string& run)
     under_way_.snapshot = copied;
     done_->store(true);
   });
-  if (!options_.async) join();
+  if (options_.async) return;
+  join();
+  in_place_.clear();
 }
 
 // Of rank 0: checkpoints to try, the best first.

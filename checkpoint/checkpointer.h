@@ -30,6 +30,7 @@ struct Resumed {
 //
 // A save copies what this rank is to write into memory (the copy is kept for the next one) and returns; a thread of its
 // own compresses and writes it and agrees with the other ranks. One save is under way at a time: the next waits for it.
+// With async: false it returns when all is done, and values of 1 MiB or more are not copied: they outlive the visit.
 // A save that fails does not stop training and leaves older checkpoints as they were.
 class Checkpointer {
  public:
@@ -70,6 +71,7 @@ class Checkpointer {
   EarlierSlices earlier_;
   Snapshot snapshot_;
   std::unique_ptr<Copy> copy_;
+  std::vector<Tensor> in_place_;  // of a save that is waited for: what is written from where it lies
   std::thread thread_;
   SaveReport under_way_;
   std::vector<SaveReport> ended_;
