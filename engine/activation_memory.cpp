@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
 #include <utility>
 
 namespace deepflow {
@@ -15,19 +16,15 @@ namespace {
 class StepMemory {
  public:
   StepMemory(const PassShape& shape, const std::vector<Recompute>& policies)
-      : s_(shape), stream_(BlockTensors(shape).stream), gradients_(shape) {
-    auto first = policies.begin();
+      : s_(shape), layers_(layer_shapes(shape)), stream_(BlockTensors(shape).stream), gradients_(shape) {
+    size_t first = 0;
     for (const ChunkShape& chunk : shape.chunks) {
-      Chunk c{chunk, {first, first + chunk.layers}, 0, 0, true, {}};
-      for (const Recompute policy : c.policies) c.kept += kept_bytes(shape, policy);
-      const BlockTensors p(shape);
-      if (chunk.layers > 0 && c.policies.front() == Recompute::kFull) c.kept -= p.delta;  // it adds none
-      c.kept += p.ids;
-      c.most_forward = c.kept + (chunk.layers > 0 ? forward_bytes(shape, p, c.policies.back()) : 0);
-      if (chunk.has_head) c.kept += head_kept_bytes(shape);
-      if (chunk.has_head && shape.model.mtp > 0) c.kept += mtp_kept_bytes(shape, c.policies.back());
+      const auto count = static_cast<size_t>(chunk.layers);
+      const auto begin = policies.begin() + static_cast<std::ptrdiff_t>(first);
+      Chunk c{chunk, std::span(layers_).subspan(first, count), {begin, begin + chunk.layers}, 0, 0, true, {}};
+      count_kept(c);
       chunks_.emplace(chunk.id, std::move(c));
-      first += chunk.layers;
+      first += count;
     }
   }
 
@@ -49,12 +46,26 @@ class StepMemory {
  private:
   struct Chunk {
     ChunkShape shape;
+    std::span<const PassShape> layers;
     std::vector<Recompute> policies;
     int64_t kept;          // of one micro-batch
-    int64_t most_forward;  // in its last block
+    int64_t most_forward;  // with what its blocks take beside it
     bool is_first;         // no gradient yet
     std::vector<PutOff> put_off;
   };
+
+  void count_kept(Chunk& c) const {
+    const BlockTensors p(s_);
+    c.kept = c.most_forward = p.ids;
+    if (!c.policies.empty() && c.policies.front() == Recompute::kFull) c.kept -= p.delta;  // it adds none
+    for (size_t i = 0; i < c.layers.size(); ++i) {
+      const PassShape& layer = c.layers[i];
+      c.kept += kept_bytes(layer, c.policies[i]);
+      c.most_forward = std::max(c.most_forward, c.kept + forward_bytes(layer, BlockTensors(layer), c.policies[i]));
+    }
+    if (c.shape.has_head) c.kept += head_kept_bytes(s_);
+    if (c.shape.has_head && s_.model.mtp > 0) c.kept += mtp_kept_bytes(c.layers.back(), c.policies.back());
+  }
 
   void hold(int64_t bytes) { peak_ = std::max(peak_, now_ += bytes); }
   void drop(int64_t bytes) { now_ -= bytes; }
@@ -79,7 +90,7 @@ class StepMemory {
     if (!chunk.shape.has_head) drop(stream_);
     const auto halves = whole ? BackwardMemory::Halves::kBoth : BackwardMemory::Halves::kInput;
     const int64_t gradients = gradients_.bytes();
-    const BackwardMemory pass(s_, chunk.shape, chunk.policies, halves, chunk.is_first, gradients_);
+    const BackwardMemory pass(s_, chunk.shape, chunk.layers, chunk.policies, halves, chunk.is_first, gradients_);
     peak_ = std::max(peak_, now_ + pass.peak());
     drop(chunk.kept - (gradients_.bytes() - gradients));
     if (whole) end_gradients(chunk);
@@ -102,6 +113,7 @@ class StepMemory {
   }
 
   const PassShape& s_;
+  const std::vector<PassShape> layers_;
   const int64_t stream_;
   GradientGrowth gradients_;
   std::map<int, Chunk> chunks_;
@@ -116,6 +128,23 @@ int64_t PassShape::layers() const {
   int64_t sum = 0;
   for (const ChunkShape& chunk : chunks) sum += chunk.layers;
   return sum;
+}
+
+std::vector<PassShape> layer_shapes(const PassShape& shape) {
+  const size_t loads = shape.expert_load.size();
+  DF_ASSERT(loads == 1 || static_cast<int64_t>(loads) == shape.layers(), "{} loads of {} layers", loads,
+            shape.layers());
+  PassShape layer = shape;
+  layer.chunks.clear();
+  layer.actions.clear();
+  std::vector<PassShape> layers;
+  for (const ChunkShape& chunk : shape.chunks)
+    for (int64_t i = 0; i < chunk.layers; ++i) {
+      layer.model.experts = chunk.first + i < shape.model.dense_layers ? 0 : shape.model.experts;
+      layer.expert_load = {shape.expert_load[loads == 1 ? 0 : layers.size()]};
+      layers.push_back(layer);
+    }
+  return layers;
 }
 
 int64_t kept_bytes(const PassShape& shape, Recompute policy) {
@@ -134,7 +163,9 @@ int64_t gradient_elements(const PassShape& shape) {
   const BlockMatrices m(shape);
   const bool has_embedding = shape.chunks.front().has_embedding, has_head = shape.chunks.back().has_head;
   const bool own_head = has_head && !(shape.model.tied_head && has_embedding);
-  return shape.layers() * m.of_block() + (has_embedding ? m.table + m.positions : 0) + (own_head ? m.table : 0) +
+  int64_t of_blocks = 0;
+  for (const PassShape& layer : layer_shapes(shape)) of_blocks += BlockMatrices(layer).of_block();
+  return of_blocks + (has_embedding ? m.table + m.positions : 0) + (own_head ? m.table : 0) +
          (has_head ? mtp_gradient_elements(shape, has_embedding) : 0);
 }
 

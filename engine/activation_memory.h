@@ -15,6 +15,7 @@ struct ChunkShape {
   int id = 0;  // as the schedule has it
   int64_t layers = 0;
   bool has_embedding = true, has_head = true;
+  int64_t first = 0;  // its first layer, by its number in the model
 };
 
 // What the activations of a rank follow from.
@@ -30,8 +31,9 @@ struct PassShape {
   bool sequence_parallel = false;  // the tp ranks split the rows of the residual stream as well
   bool overlap = true;             // and pass them on in rings
   ContextMethod cp_method = ContextMethod::kRing;
-  int expert_ranks = 1, etp = 1;   // ranks that share the experts, of them those that share the matrices of each
-  double expert_load = 1;          // rows that this rank's experts get, over their even share
+  int expert_ranks = 1, etp = 1;  // ranks that share the experts, of them those that share the matrices of each
+  // Rows that this rank's experts get, over their even share: in each of its layers, or one number for all of them.
+  std::vector<double> expert_load = {1};
   int threads = 1;                 // of this rank
   int64_t table_rows = 0;          // of the vocabulary, here, with padding; 0: as the rank has that has most
   bool makes_forms_again = false;  // packed weights for input gradients, for each use (train.weight_forms: forward)
@@ -41,7 +43,12 @@ struct PassShape {
   int64_t layers() const;
 };
 
-// Bytes that one block keeps of one micro-batch between its forward and its backward.
+// What the blocks of this rank follow from, in the order of its chunks: `shape` with the load of the one layer, and
+// without experts where it has none. No chunks and no actions.
+std::vector<PassShape> layer_shapes(const PassShape& shape);
+
+// Bytes that one block, the first of `shape.expert_load` if it has experts, keeps of one micro-batch between its
+// forward and its backward.
 int64_t kept_bytes(const PassShape& shape, Recompute policy);
 
 // Elements of this rank's gradients.

@@ -75,8 +75,9 @@ int64_t GradientGrowth::end_pass() {
   return std::exchange(travelling_, 0);
 }
 
-BackwardMemory::BackwardMemory(const PassShape& s, const ChunkShape& chunk, const std::vector<Recompute>& policies,
-                               Halves halves, bool is_first, GradientGrowth& gradients)
+BackwardMemory::BackwardMemory(const PassShape& s, const ChunkShape& chunk, std::span<const PassShape> layers,
+                               const std::vector<Recompute>& policies, Halves halves, bool is_first,
+                               GradientGrowth& gradients)
     : s_(s),
       p_(s),
       m_(s),
@@ -87,14 +88,13 @@ BackwardMemory::BackwardMemory(const PassShape& s, const ChunkShape& chunk, cons
       messages_(attention_messages(s, p_)),
       gradients_(gradients) {
   const bool ahead = chunk.has_head && s.model.mtp > 0;
-  if (ahead) mtp(policies.back());
+  if (ahead) mtp(layers.back(), policies.back());
   if (chunk.has_head)
     head(ahead);
   else
     hold(p_.stream + p_.delta);
   if (ahead) drop(p_.normed);  // the gradient that the module had for the head's input
-  for (auto policy = policies.rbegin(); policy != policies.rend(); ++policy)
-    block(*policy, policy + 1 == policies.rend());
+  for (size_t i = policies.size(); i-- > 0;) block(layers[i], policies[i], i == 0);
   if (chunk.has_embedding) embedding();
 }
 
@@ -161,9 +161,9 @@ void BackwardMemory::head(bool has_gradient) {
 }
 
 // Multi-token prediction, all of which comes before the main head. Leaves the gradient of the head's input.
-void BackwardMemory::mtp(Recompute policy) {
+void BackwardMemory::mtp(const PassShape& layer, Recompute policy) {
   head(false);
-  block(policy, true);
+  block(layer, policy, true);
   drop(p_.normed);  // no delta enters
   const bool is_cast = packs_operands_;
   if (is_cast) {
@@ -184,13 +184,15 @@ void BackwardMemory::mtp(Recompute policy) {
 }
 
 // is_first: the residual stream that enters is what an embedding made, or another chunk, and there is no delta to add.
-void BackwardMemory::block(Recompute policy, bool is_first) {
+void BackwardMemory::block(const PassShape& layer, Recompute policy, bool is_first) {
+  p_ = BlockTensors(layer);
+  m_ = BlockMatrices(layer);
   if (policy == Recompute::kFull) {
-    replay(is_first);
+    replay(layer, is_first);
     return;
   }
   const bool again = policy == Recompute::kSelective;
-  if (s_.model.experts > 0)
+  if (layer.model.experts > 0)
     experts(again);
   else
     mlp(again);
@@ -265,6 +267,7 @@ void BackwardMemory::mlp(bool again) {
 
 // The gradient of the experts' outputs: across the ranks, and sorted by expert again. Takes the outputs' place.
 void BackwardMemory::return_to_experts() {
+  drop(p_.delta - of_shared(p_.delta));
   if (!is_sent()) return;
   hold(p_.expert_rows);
   drop(p_.sent_rows);
@@ -294,12 +297,12 @@ void BackwardMemory::experts(bool again) {
   expert_gradient(m_.down, again ? p_.activated : 0);
   later(p_.expert_rows + (again ? 0 : p_.activated));
   if (splits() && again) hold(p_.wide), later(p_.wide);
-  drop(p_.activated);                // the gradient of their input takes the input's place
-  hold(p_.expert_rows + p_.normed);  // its gradient, and that of the shared expert
+  drop(p_.activated);                           // the gradient of their input takes the input's place
+  hold(p_.expert_rows + of_shared(p_.normed));  // its gradient, and that of the shared expert
   input_form(m_.wide);
   expert_gradient(m_.wide, again ? p_.expert_rows : 0);
   later(p_.wide + (again && !is_sent() ? 0 : p_.expert_rows));
-  leave_experts(p_.delta + p_.normed);
+  leave_experts(of_shared(p_.delta + p_.normed));
   hold(p_.router_rows + p_.normed);
   gradient(m_.router);
   later(p_.normed);
@@ -329,18 +332,18 @@ void BackwardMemory::attention(bool again) {
 
 // Forward again, then all input gradients, then all weight gradients (core/recompute.cpp). Input and output of the
 // block are held until the input gradients are there; gathered rows until their weight gradient.
-void BackwardMemory::replay(bool is_first) {
+void BackwardMemory::replay(const PassShape& layer, bool is_first) {
   const int64_t dealt = is_dealt() ? p_.normed : 0;  // gives way to gathered rows
-  const bool has_experts = s_.model.experts > 0;
-  hold(kept_bytes(s_, Recompute::kNone) + p_.delta - (is_first ? p_.stream : 0));
+  const bool has_experts = layer.model.experts > 0;
+  hold(kept_bytes(layer, Recompute::kNone) + p_.delta - (is_first ? p_.stream : 0));
   drop(p_.before_post_norm);
   if (has_experts) return_to_experts();
   hold(p_.activated + (has_experts ? 0 : p_.gathered));
   input_form(m_.down);
   drop(p_.activated);
   if (has_experts) {
-    hold(p_.expert_rows + p_.normed);
-    leave_experts(0);
+    hold(p_.expert_rows + of_shared(p_.normed));
+    leave_experts(of_shared(p_.normed));
     hold(p_.router_rows + p_.normed);
     drop(p_.router_rows + p_.normed);
   } else {
@@ -364,7 +367,7 @@ void BackwardMemory::replay(bool is_first) {
   drop(is_first ? 0 : p_.stream + p_.delta);
   if (has_experts) {
     expert_gradient(m_.down, 0);
-    later(p_.activated + p_.expert_rows + p_.delta);
+    later(p_.activated + p_.expert_rows + of_shared(p_.delta));
     expert_gradient(m_.wide, 0);
     later(p_.wide + p_.expert_rows);
     weight_gradient_of(m_.router, p_.router_rows);

@@ -4,6 +4,7 @@
 #include "engine/block_memory.h"
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace deepflow {
@@ -33,8 +34,9 @@ struct PutOff {
 class BackwardMemory {
  public:
   enum class Halves : uint8_t { kBoth, kInput };
-  BackwardMemory(const PassShape& shape, const ChunkShape& chunk, const std::vector<Recompute>& policies, Halves halves,
-                 bool is_first, GradientGrowth& gradients);
+  // layers: layer_shapes of those of the chunk.
+  BackwardMemory(const PassShape& shape, const ChunkShape& chunk, std::span<const PassShape> layers,
+                 const std::vector<Recompute>& policies, Halves halves, bool is_first, GradientGrowth& gradients);
 
   int64_t peak() const { return peak_; }
   const std::vector<PutOff>& put_off() const { return put_off_; }  // kInput only
@@ -46,6 +48,8 @@ class BackwardMemory {
   bool splits() const { return halves_ == Halves::kInput; }
   bool is_dealt() const { return p_.gathered > 0; }
   bool is_sent() const { return s_.expert_ranks > 1; }
+  // Where there is a shared expert: the gradient of the layer's output waits for it, and it makes one of the input.
+  int64_t of_shared(int64_t bytes) const { return s_.model.shared_ffn > 0 ? bytes : 0; }
   int64_t whole() const { return std::max(p_.normed, p_.gathered); }
 
   void gradient(int64_t elements);
@@ -60,17 +64,17 @@ class BackwardMemory {
   void leave_experts(int64_t kept);
 
   void head(bool has_gradient);
-  void mtp(Recompute policy);
-  void block(Recompute policy, bool is_first);
+  void mtp(const PassShape& layer, Recompute policy);
+  void block(const PassShape& layer, Recompute policy, bool is_first);
   void mlp(bool again);
   void experts(bool again);
   void attention(bool again);
-  void replay(bool is_first);
+  void replay(const PassShape& layer, bool is_first);
   void embedding();
 
   const PassShape& s_;
-  const BlockTensors p_;
-  const BlockMatrices m_;
+  BlockTensors p_;  // of the block that it is at, as the next
+  BlockMatrices m_;
   const Halves halves_;
   const bool is_first_, packs_operands_;
   const int64_t scratch_, messages_;

@@ -79,7 +79,7 @@ void BlockTensors::count_experts(const PassShape& s, int64_t rows) {
   const ModelShape& m = s.model;
   const auto element = static_cast<int64_t>(size_of(s.compute));
   const int64_t own_rows = divided(rows, s.tp), slots = own_rows * m.expert_choices * s.etp;
-  const auto here = static_cast<int64_t>(std::ceil(s.expert_load * static_cast<double>(slots)));
+  const auto here = static_cast<int64_t>(std::ceil(s.expert_load.front() * static_cast<double>(slots)));
   sent_rows = element * slots * m.width;
   expert_rows = element * here * m.width;
   activated = element * (here * divided(m.expert_ffn, s.etp) + rows * divided(m.shared_ffn, s.tp));

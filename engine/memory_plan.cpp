@@ -102,7 +102,7 @@ PassShape pass_shape(const TrainingMemory& run, const RankLayout& layout) {
   pass.chunks.clear();
   for (const OwnChunk& chunk : layout.chunks)
     pass.chunks.push_back({chunk.id, chunk.layers.end - chunk.layers.begin, chunk.layers.begin == 0,
-                           chunk.layers.end == layout.model.layers});
+                           chunk.layers.end == layout.model.layers, chunk.layers.begin});
   pass.actions = layout.actions ? layout.actions(count) : passes_in_a_row(count);
   pass.compute = layout.store.compute;
   pass.tp = layout.tp;

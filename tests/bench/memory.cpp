@@ -1,6 +1,7 @@
 // Memory of every rank under one layout after another, for tests/bench/memory.py: every rank runs this program. State
 // is what the allocator has handed out between steps, activations what a step takes on top of it; beside each stands
-// what the arithmetic of docs/memory.md says. Prints one JSON object a case on rank 0.
+// what the arithmetic of docs/memory.md says. Prints one JSON object a case on rank 0. An argument is a part of the
+// names of the cases to run.
 
 #include "parallel/bootstrap.h"
 #include "tests/engine/measured_memory.h"
@@ -130,21 +131,26 @@ TinyOptions options_for(const Case& c, const std::string& precision, int ranks) 
   o.train.bucket_elements = int64_t{1} << 18;
   o.train.micro_batch = kMicroBatch;
   const int data_ranks = ranks / (c.parallel.tp * c.parallel.cp * c.parallel.pp);
-  o.train.global_batch = kMicroBatch * kMicroBatches * data_ranks;
+  // Loads are counted by step: with one micro-batch they are those that the peak has to do with.
+  const bool spreads_experts = c.parallel.ep > 1 || c.parallel.etp > 1;
+  o.train.global_batch = kMicroBatch * (spreads_experts ? 1 : kMicroBatches) * data_ranks;
   return o;
 }
 
-int run(World& world) {
+// only: a part of the names of the cases to run.
+int run(World& world, const std::string& only) {
   Communicator& all = world.all();
   for (const char* precision : {"f32", "bf16"})
     for (const Case& c : cases_for(world.size())) {
+      const std::string name = c.name + ", " + precision;
+      if (name.find(only) == std::string::npos) continue;
       const MeasuredMemory mine = measure_memory(options_for(c, precision, world.size()), all);
       std::vector<double> values(4 * static_cast<size_t>(world.size()));
       const auto at = static_cast<size_t>(4 * world.rank());
       values[at] = mine.state, values[at + 1] = mine.expected_state;
       values[at + 2] = mine.activations, values[at + 3] = mine.expected_activations;
       values = sum_doubles(all, values, "figures");
-      nlohmann::json line{{"layout", c.name + ", " + precision}};
+      nlohmann::json line{{"layout", name}};
       for (size_t r = 0; r < values.size(); r += 4) {
         line["state"].push_back({values[r], values[r + 1]});
         line["activations"].push_back({values[r + 2], values[r + 3]});
@@ -158,6 +164,7 @@ int run(World& world) {
 }  // namespace
 }  // namespace deepflow
 
-int main() {
-  return deepflow::run_world({}, [](deepflow::World& world) { return deepflow::run(world); });
+int main(int argc, char** argv) {
+  const std::string only = argc > 1 ? argv[1] : "";
+  return deepflow::run_world({}, [&](deepflow::World& world) { return deepflow::run(world, only); });
 }

@@ -16,10 +16,11 @@ def worst(pairs):
 
 
 def main():
-    args = tools.arguments(("--ranks", dict(type=int, nargs="*", default=[1, 2, 4])))
+    args = tools.arguments(("--ranks", dict(type=int, nargs="*", default=[1, 2, 4])),
+                           ("--only", dict(default="", help="a part of the names of the cases to run")))
     rows, found = [], []
     for ranks in args.ranks:
-        out = tools.run(tools.mpirun(ranks, [f"{args.build}/bench_memory"])).stdout
+        out = tools.run(tools.mpirun(ranks, [f"{args.build}/bench_memory", args.only])).stdout
         found += [json.loads(line) for line in out.splitlines()]
     for case in found:
         row = [case["layout"]]

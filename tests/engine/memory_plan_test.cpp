@@ -133,9 +133,9 @@ TEST(ActivationMemory, CountsExpertsOverRanks) {
   const int64_t whole = kept_bytes(s, Recompute::kNone);
   s.expert_ranks = 4;
   EXPECT_EQ(kept_bytes(s, Recompute::kNone) - whole, 4096 * 2 * 12);  // where rows have come from and go
-  s.expert_load = 1.5;
+  s.expert_load = {1.5};
   EXPECT_EQ(kept_bytes(s, Recompute::kNone) - whole, 4096 * 2 * (18 + 2048 + 3 * 1024));
-  s.expert_load = 1;
+  s.expert_load = {1};
   s.etp = 2;  // twice the rows, of half the features
   EXPECT_EQ(kept_bytes(s, Recompute::kNone) - whole, 4096 * 2 * (24 + 16 + 2 * 2 * 2048));
 }
