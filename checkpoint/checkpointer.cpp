@@ -88,6 +88,9 @@ void Checkpointer::make_plan(StateOwner& owner) {
   plan_ = plan_save(of_rank, options_.threads);
   for (size_t i = 0; i < plan_->slices.size(); ++i)
     if (plan_->slices[i].writer / options_.threads == comm_->rank()) snapshot_.slices.push_back(i);
+  // As they are visited, so that a load by the same layout reads files from front to back.
+  std::stable_sort(snapshot_.slices.begin(), snapshot_.slices.end(),
+                   [&](size_t x, size_t y) { return plan_->slices[x].entry < plan_->slices[y].entry; });
 }
 
 void Checkpointer::copy_state(StateOwner& owner) {
