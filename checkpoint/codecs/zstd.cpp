@@ -41,14 +41,14 @@ ZstdCodec::ZstdCodec(int level) : compressor_(make_zstd_compressor(level)), deco
 
 size_t ZstdCodec::bound(size_t raw_bytes) const { return ZSTD_compressBound(raw_bytes); }
 
-size_t ZstdCodec::encode(std::span<const char> raw, DType dtype, std::span<char> out) {
+size_t ZstdCodec::encode(std::span<const char> raw, DType /*dtype*/, std::span<char> out) {
   DF_ASSERT(out.size() >= bound(raw.size()), "{} bytes for a block of {}", out.size(), raw.size());
   const size_t stored = ZSTD_compress2(compressor_.get(), out.data(), out.size(), raw.data(), raw.size());
   DF_ASSERT(!ZSTD_isError(stored), "{}", ZSTD_getErrorName(stored));
   return stored < raw.size() ? stored : 0;
 }
 
-void ZstdCodec::decode(std::span<const char> stored, DType dtype, std::span<char> raw) {
+void ZstdCodec::decode(std::span<const char> stored, DType /*dtype*/, std::span<char> raw) {
   decode_zstd(decompressor_.get(), stored, raw);
 }
 
