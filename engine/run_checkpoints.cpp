@@ -110,6 +110,7 @@ std::string describe(const SaveReport& r) {
       fmt::format("checkpoint of step {}: {} in {}", r.step, gigabytes(r.stats.raw), gigabytes(r.stats.stored));
   if (r.stats.referenced > 0) text += fmt::format(", {} referred to", gigabytes(r.stats.referenced));
   if (r.stats.differences > 0) text += fmt::format(", {} as differences", gigabytes(r.stats.differences));
+  if (!r.codecs.empty()) text += fmt::format(" ({})", r.codecs);
   text += fmt::format("; copied in {:.3f} s, written in {:.2f} s", r.snapshot, r.writing);
   if (r.waited > kNoticeable) text += fmt::format("; waited {:.2f} s for the one before", r.waited);
   if (!r.warning.empty()) text += "; older ones stay: " + r.warning;

@@ -29,6 +29,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kRows = 4096, kColumns = 1024;  // of every tensor
 constexpr size_t kPiece = size_t{4} << 20;
+constexpr int kDiskTries = 4;
 constexpr const char* kKinds[] = {"parameters", "adamw.m", "adamw.v"};
 
 struct Request {
@@ -212,20 +213,28 @@ class Bench {
     line_["one_tensor_raw"] = values.size();
   }
 
+  double write_plain(const std::string& path, size_t size, bool begins_early) {
+    unlink(path.c_str());
+    return timed([&] {
+      const int to = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+      for (size_t at = 0; at < size; at += kPiece) {
+        write_all(to, state_.raw() + at, std::min(kPiece, size - at), path);
+        if (begins_early) sync_file_range(to, static_cast<off_t>(at), kPiece, SYNC_FILE_RANGE_WRITE);
+      }
+      if (fdatasync(to) != 0 || close(to) != 0) throw StorageError("{}: cannot be synced", path);
+    });
+  }
+
   // The same bytes with nothing but the system: write, on the disk; read.
   void disk() {
     const std::string stored = fmt::format("{}/{}", step_folder(), data_file_name(all_.rank() * asked_.threads));
     const std::string plain = fmt::format("{}/plain-{}", step_folder(), all_.rank());
     const size_t size =
         std::min(state_.size(), static_cast<size_t>(fs::file_size(stored)) * static_cast<size_t>(asked_.threads));
-    line_["disk_write"] = timed([&] {
-      const int to = open(plain.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-      for (size_t at = 0; at < size; at += kPiece) {
-        write_all(to, state_.raw() + at, std::min(kPiece, size - at), plain);
-        sync_file_range(to, static_cast<off_t>(at), kPiece, SYNC_FILE_RANGE_WRITE);
-      }
-      if (fdatasync(to) != 0 || close(to) != 0) throw StorageError("{}: cannot be synced", plain);
-    });
+    // The disk's rate wanders: the best of some tries, with and without telling it to begin early.
+    double best = 1e9;
+    for (int i = 0; i < kDiskTries; ++i) best = std::min(best, write_plain(plain, size, i % 2 == 0));
+    line_["disk_write"] = best;
     forget_files();
     std::vector<char> buffer(kPiece);
     line_["disk_read"] = timed([&] {
