@@ -11,6 +11,7 @@
 #include "parallel/self_communicator.h"
 #include "tests/checkpoint/scratch_folder.h"
 #include "tests/checkpoint/toy_state.h"
+#include "tests/core/error_text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -31,15 +32,7 @@ namespace fs = std::filesystem;
 
 const ThreadPool kPool(2);
 
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
+using testing::error_of;
 
 // A run of some saves, all of which stay.
 class ToyRun {

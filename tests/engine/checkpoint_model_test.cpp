@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "engine/serving_size.h"
 #include "tests/checkpoint/scratch_folder.h"
+#include "tests/core/error_text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -25,15 +26,7 @@ const json kLlama = {{"model_type", "llama"},        {"num_hidden_layers", 2}, {
                      {"num_attention_heads", 2},     {"vocab_size", 97},       {"intermediate_size", 24},
                      {"max_position_embeddings", 32}};
 
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
+using testing::error_of;
 
 // A checkpoint of the model whose values are the elements' numbers; `change` may spoil it.
 std::string checkpoint_in(const std::string& dir, const std::function<void(CheckpointContent&)>& change,

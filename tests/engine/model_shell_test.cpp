@@ -6,6 +6,7 @@
 #include "core/runtime.h"
 #include "models/options.h"
 #include "models/registry.h"
+#include "tests/core/error_text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -44,15 +45,7 @@ json deepseek(int64_t layers) {
           {"first_k_dense_replace", 1}};
 }
 
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
+using testing::error_of;
 
 TEST(ModelShell, HasTheParametersAndNamesOfAConfig) {
   ModelShell shell(kLlama, "config.json");

@@ -1,6 +1,7 @@
 #include "engine/trainer.h"
 
 #include "core/error.h"
+#include "tests/core/error_text.h"
 #include "tests/engine/tiny_run.h"
 
 #include <gmock/gmock.h>
@@ -13,15 +14,7 @@ using namespace testing;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
+using testing::error_of;
 
 void expect_near_curves(const std::vector<double>& a, const std::vector<double>& b, double tolerance) {
   ASSERT_EQ(a.size(), b.size());

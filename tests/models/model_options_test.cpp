@@ -4,6 +4,7 @@
 #include "models/gpt2/config.h"
 #include "models/llama/config.h"
 #include "models/options.h"
+#include "tests/core/error_text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -27,15 +28,7 @@ struct Section {
   const Gpt2Config& gpt2() { return dynamic_cast<const Gpt2Config&>(options.config()); }
 };
 
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
+using testing::error_of;
 
 const nlohmann::json kGpt2Json = {{"model_type", "gpt2"}, {"n_layer", 2},     {"n_embd", 32},
                                   {"n_head", 4},          {"vocab_size", 97}, {"n_positions", 64}};
